@@ -1,0 +1,84 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PLATFORM ?= lab
+ROW ?= all
+
+# Debian's own Python where there is one: a shim earlier in PATH may not have venv.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+BIN := .venv/bin
+# molecule, ansible-lint and the tests call their tools by name.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help setup lab lab-down check test bench topology docs lock lint types unit sanity integration clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: .venv/.ready ## make .venv/ from the locked requirements
+
+.venv/.ready: requirements/dev.txt bindep.txt tools/setup.sh
+	tools/setup.sh controller
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+.cache/.sandbox-ready: bindep.txt tools/setup.sh
+	tools/setup.sh sandbox
+	mkdir -p .cache && touch $@
+
+.cache/.test-ready: bindep.txt tools/setup.sh
+	tools/setup.sh sandbox test
+	mkdir -p .cache && touch $@
+
+lab: setup .cache/.sandbox-ready ## build the lab in the embedded sandbox and prove it
+	$(BIN)/python -m tools.lab up
+
+lab-down: setup ## remove the sandbox and prove that nothing is left
+	$(BIN)/python -m tools.sandbox down
+
+check: setup lint types unit ## judges and unit tests, under 3 minutes
+
+lint: setup
+	ruff check . && ruff format --check .
+	yamllint --strict .
+	ansible-lint --offline
+	antsibull-docs --config-file /dev/null lint-collection-docs --plugin-docs --skip-rstcheck .
+	antsibull-changelog lint
+	vermin --target=3.9- --no-tips --violations --eval-annotations --backport dataclasses plugins
+	$(BIN)/python tools/topology.py -i inventories/lab --check
+	$(BIN)/python tools/bad_models_table.py --check
+	$(BIN)/python tools/role_readme.py --check
+
+types: setup
+	mypy plugins tools tests bench
+
+unit: setup
+	pytest tests/unit -q -n 2
+
+sanity: setup
+	tools/sanity.sh
+
+integration: setup .cache/.test-ready
+	$(BIN)/python -m pytest tests/integration -v
+
+test: check sanity integration ## everything; sets up what it needs
+
+bench: setup .cache/.sandbox-ready ## ours against the named peers, side by side (ROW=name for one row)
+	$(BIN)/python -m bench --row $(ROW)
+
+topology: setup ## draw the segments of inventories/$(PLATFORM)
+	$(BIN)/python tools/topology.py -i inventories/$(PLATFORM)
+
+docs: setup ## regenerate what is generated
+	$(BIN)/python tools/topology.py -i inventories/lab
+	$(BIN)/python tools/bad_models_table.py
+	$(BIN)/python tools/role_readme.py
+
+lock: setup ## compile requirements/dev.in with hashes
+	cd requirements && ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --output-file=dev.txt dev.in
+
+clean: lab-down ## remove all that was made here, caches too
+	rm -rf .venv .cache .ansible tests/output

@@ -1,0 +1,142 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong on real hosts: killed runs, restarted daemons, other software, reboots. The matrix holds after each."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.lab import INVENTORY, Lab
+from tools import playbook
+
+SEED = int(os.environ.get("HYBRIDLAB_SEED") or time.time())
+
+NETWORKS = ("management", "public", "private", "database", "container")
+
+# Ends what a killed run left behind on the host, so that nobody finishes its work: the worst case.
+KILL_REMOTE = """
+for path in /proc/[0-9]*; do
+    pid=${path#/proc/}
+    if tr '\\0' ' ' <"$path/cmdline" 2>/dev/null | grep -q AnsiballZ_; then kill -9 "$pid" 2>/dev/null || :; fi
+done
+"""
+
+
+def kill_after(lab: Lab, seconds: float) -> bool:
+    """Start site.yml and kill it, on the controller and on the host. Whether it was still running."""
+    run = subprocess.Popen(
+        playbook.command("site.yml", INVENTORY),
+        cwd=playbook.CHECKOUT,
+        env=playbook.environment(lab.name),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        run.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        lab.sh(KILL_REMOTE)
+        return True
+
+
+@pytest.fixture(scope="module")
+def killed_host() -> Iterator[Lab]:
+    lab = Lab("killed")
+    lab.down()
+    lab.up()
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+def test_a_run_killed_at_ten_random_points_can_be_run_again(killed_host: Lab) -> None:
+    rng = random.Random(SEED)
+    print(f"HYBRIDLAB_SEED={SEED}")
+    # Three on the bare host: in the packages, the daemons, the first networks.
+    for _ in range(3):
+        seconds = rng.uniform(2, 40)
+        print(f"bare host: killed after {seconds:.1f} s: {kill_after(killed_host, seconds)}")
+    rebuilt = killed_host.played("site.yml")
+    assert killed_host.played("site.yml").changed == 0
+    # Seven while everything of ours is built on prepared packages.
+    for _ in range(7):
+        killed_host.played("playbooks/teardown.yml")
+        seconds = rng.uniform(2, min(rebuilt.seconds, 15))
+        print(f"prepared host: killed after {seconds:.1f} s: {kill_after(killed_host, seconds)}")
+        killed_host.played("site.yml")
+        assert killed_host.played("site.yml").changed == 0
+
+
+RESTARTS = {
+    "libvirtd": "systemctl restart libvirtd",
+    "firewalld reload": "firewall-cmd --reload",
+    "firewalld complete reload": "firewall-cmd --complete-reload",
+    "firewalld": "systemctl restart firewalld",
+    "firewalld stopped": "systemctl stop firewalld",
+    "firewalld started": "systemctl start firewalld",
+    "networks": "for name in {networks}; do virsh net-destroy $name; virsh net-start $name; done".format(networks=" ".join(NETWORKS)),
+    "rules loaded again": "systemctl reload hybridlab-segments",
+    "docker installed": "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io >/dev/null && systemctl start docker",
+    "docker": "systemctl restart docker",
+    # A Docker that finds forwarding off closes the FORWARD chain for everybody else.
+    "docker that closes FORWARD": (
+        "systemctl stop docker docker.socket; sysctl -qw net.ipv4.ip_forward=0; systemctl start docker; iptables -S FORWARD | grep -qx -- '-P FORWARD DROP'"
+    ),
+}
+
+
+@pytest.mark.parametrize("script", RESTARTS.values(), ids=RESTARTS.keys())
+def test_the_matrix_holds_after(built_host: Lab, script: str) -> None:
+    built_host.sh(script)
+    built_host.verified()
+
+
+def test_the_matrix_holds_after_a_reboot(built_host: Lab) -> None:
+    built_host.restart()
+    assert built_host.sh("virsh -q net-list --autostart --name | sort").split() == sorted(NETWORKS)
+    built_host.verified()
+    assert built_host.played("site.yml").changed == 0
+
+
+def test_a_host_whose_rules_cannot_be_loaded_forwards_nothing(built_host: Lab) -> None:
+    built_host.sh("echo broken >>/etc/hybridlab/segments.nft")
+    built_host.restart()
+    assert built_host.sh("systemctl is-failed hybridlab-segments || true").strip() == "failed"
+    measured = built_host.play("playbooks/verify.yml").task("Open real connections between all segments and compare with the model").result
+    assert measured["pairs_ok"] == 11  # those that are refused anyway
+    assert measured["internet_ok"] == 0
+    built_host.played("site.yml")
+    built_host.verified()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "nft delete table inet hybridlab_segments",
+        "nft flush chain inet hybridlab_segments forward",
+        "nft insert rule inet hybridlab_segments forward accept",
+        "virsh net-destroy private",
+        "virsh net-autostart database --disable",
+        "virsh net-undefine public && virsh net-destroy public",
+        "sysctl -qw net.ipv4.ip_forward=0",
+        "rm /etc/firewalld/zones/hybridlab.xml && firewall-cmd --reload",
+        "systemctl disable hybridlab-segments",
+        "rm /etc/hybridlab/segments.nft",
+    ],
+)
+def test_what_somebody_changed_by_hand_is_repaired(built_host: Lab, harm: str) -> None:
+    built_host.sh(harm)
+    assert built_host.played("site.yml").changed > 0
+    assert built_host.played("site.yml").changed == 0

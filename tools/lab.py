@@ -1,0 +1,96 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The main job in one command: a sandbox, the platform in it, the proof, a report.
+
+The last line is for scripts: ``lab ok: segments 5/5, pairs 20/20, internet 5/5, seconds N``, or
+``lab FAILED: <why>`` with a non-zero exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tools import playbook
+
+INVENTORY = "inventories/sandbox"
+VERIFY_TASK = "Open real connections between all segments and compare with the model"
+
+LOOK_AROUND = """\
+look around:
+  .venv/bin/python -m tools.sandbox shell {name}         a root shell on the host
+    virsh net-list --all                                   the networks
+    nft list table inet hybridlab_segments                 the rules, with a counter for each pair
+  .venv/bin/ansible-playbook site.yml -i {inventory}       run it again: changed=0
+  .venv/bin/ansible-playbook playbooks/verify.yml -i {inventory}   measure again
+remove it: make lab-down"""
+
+
+class LabFailed(Exception):
+    """One line that says which stage failed and where to read on."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.lab", description=__doc__)
+    parser.add_argument("verb", choices=["up"])
+    parser.add_argument("--name", default="host", help="which sandbox (default: host)")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    try:
+        result = up(arguments.name)
+    except LabFailed as error:
+        print(f"lab FAILED: {error}", flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("lab FAILED: interrupted; run make lab again, or make lab-down to remove what stands", flush=True)
+        return 130
+    print(report(result, arguments.name, time.monotonic() - started), flush=True)
+    return 0
+
+
+def up(name: str) -> Mapping[str, Any]:
+    """Build everything; returns what the reachability module measured."""
+    stage("sandbox: a bare Debian 12 host")
+    done = subprocess.run([sys.executable, "-m", "tools.sandbox", "up", "--name", name], cwd=playbook.CHECKOUT, check=False)
+    if done.returncode != 0:
+        raise LabFailed("the sandbox did not start; its own message stands above")
+    stage(f"platform: ansible-playbook site.yml -i {INVENTORY}")
+    code = playbook.show("site.yml", INVENTORY, sandbox=name)
+    if code != 0:
+        raise LabFailed(f"site.yml ended with {code}; its message stands above. Run make lab again once it is cured")
+    stage("proof: connections between all segments")
+    proof = playbook.run("playbooks/verify.yml", INVENTORY, sandbox=name)
+    if proof.rc != 0:
+        raise LabFailed(proof.failures() or proof.output[-2000:])
+    return proof.task(VERIFY_TASK).result
+
+
+def stage(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def report(result: Mapping[str, Any], name: str, seconds: float) -> str:
+    """The closing report of a proven lab."""
+    segments = result["segments"]
+    sound = sum(1 for segment in segments.values() if segment["ok"])
+    lines = ["", "segments:"]
+    for segment_name, segment in segments.items():
+        lines.append(
+            f"  {segment_name:<12} {segment['bridge']:<15} {segment['cidr']:<14} gateway {segment['gateway']:<10} "
+            f"lease {segment['lease'] or 'static only':<12} probed from {segment['address']}"
+        )
+    lines += ["", *result["table"].splitlines(), "", LOOK_AROUND.format(name=name, inventory=INVENTORY), ""]
+    lines.append(
+        f"lab ok: segments {sound}/{len(segments)}, pairs {result['pairs_ok']}/{result['pairs_total']}, "
+        f"internet {result['internet_ok']}/{result['internet_total']}, seconds {seconds:.0f}"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
