@@ -52,8 +52,14 @@ options:
       masked:
         description: Whether the unit is masked. Left alone when not given.
         type: bool
+      watch:
+        description:
+          - Files that the unit reads and another task writes, such as its configuration.
+          - A unit that runs since before the newest of them was written gets O(config[].on_change). A handler would be lost when a run is cut short.
+        type: list
+        elements: path
       on_change:
-        description: What a running unit gets when one of its files has changed.
+        description: What a running unit gets when one of its files or of O(config[].watch) has changed.
         type: str
         choices: [restart, reload, none]
         default: restart
@@ -118,7 +124,7 @@ commands:
   sample: [systemctl start libvirtd.service]
 """
 
-import os
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -166,8 +172,9 @@ class UnitManager:
                 raise CommandFailed(f"systemctl show {unit.name}: {err.strip() or out.strip()}")
             properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
             texts = {path: text for path, text in ((path, files.read_text(path)) for path in unit.files()) if text is not None}
-            written = max((os.stat(path).st_mtime for path in texts), default=0.0)
-            found[unit.name] = UnitState.from_properties(properties, texts, written)
+            watched = [path for path in unit.watch if Path(path).exists()]
+            written = max((Path(path).stat().st_mtime for path in [*texts, *watched]), default=0.0)
+            found[unit.name] = UnitState.from_properties(properties, texts, written, unit.on_change)
         return found
 
     def plan(self, found: dict[str, UnitState]) -> Plan:
@@ -207,6 +214,7 @@ def _unit(item: dict[str, Any]) -> Unit:
         enabled=item["enabled"],
         running=item["running"],
         masked=item["masked"],
+        watch=tuple(item["watch"] or ()),
         on_change=item["on_change"],
     )
 
@@ -225,6 +233,7 @@ def main() -> None:
                     "enabled": {"type": "bool"},
                     "running": {"type": "bool"},
                     "masked": {"type": "bool"},
+                    "watch": {"type": "list", "elements": "path"},
                     "on_change": {"type": "str", "choices": ["restart", "reload", "none"], "default": "restart"},
                 },
             },

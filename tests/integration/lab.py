@@ -18,7 +18,8 @@ INVENTORY = "inventories/sandbox"
 SNAPSHOT = r"""
 set -u
 echo '# packages'; dpkg-query -W -f '${Package} ${db:Status-Status}\n' | sort
-echo '# files'; find /etc /usr/local /var/lib/hybridlab /data -xdev -type f ! -name '*.cache' ! -path '/etc/machine-id' -exec sha256sum {} + 2>/dev/null | sort -k2
+echo '# files'
+find /etc /usr/local /var/lib/hybridlab /data -xdev -type f -exec sha256sum {} + 2>/dev/null | sort -k2
 echo '# modes'; find /etc /var/lib/hybridlab /data -xdev -printf '%p %m %u %g %l\n' 2>/dev/null | sort
 echo '# links'; ip -o -br link | awk '{print $1}' | sed 's/@.*//' | sort
 echo '# addresses'; ip -o -br -4 addr | awk '{print $1, $3}' | sort

@@ -36,7 +36,7 @@ def plan(outcome: Outcome) -> dict[str, Any]:
 
 
 def assert_same(before: str, after: str) -> None:
-    changes = [line for line in difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=0)]
+    changes = list(difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=0))
     assert not changes, "\n".join(changes[:80])
 
 

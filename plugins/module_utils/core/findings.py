@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Finding:
     rule: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}: found {self.found!r}: {self.reason}. {self.cure}"
+        found = "nothing" if self.found is None else repr(self.found)
+        return f"{self.path}: found {found}: {self.reason}. {self.cure}"
 
 
 class ModelError(ValueError):

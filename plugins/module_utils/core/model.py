@@ -50,6 +50,9 @@ class AddressRange:
     def __contains__(self, address: object) -> bool:
         return isinstance(address, IPv4Address) and self.first <= address <= self.last
 
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
 
 @dataclass(frozen=True)
 class Host:
@@ -89,6 +92,40 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Filesystem:
+    """A mount point and its least size in GB (10^9 bytes)."""
+
+    mount: str
+    size_gb: int
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """What the KVM host must have at least, and what is kept back for itself. ``None`` = not demanded. Memory in MiB.
+
+    virtualization: ``kvm``, or ``emulated`` where a host without it is accepted
+    """
+
+    distribution: Optional[str] = None
+    version: Optional[str] = None
+    cores: Optional[int] = None
+    threads: Optional[int] = None
+    memory_mb: Optional[int] = None
+    filesystems: tuple[Filesystem, ...] = ()
+    reserve_cores: int = 0
+    reserve_memory_mb: int = 0
+    virtualization: str = "kvm"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A directory for volumes."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Platform:
     """A checked model.
 
@@ -101,6 +138,8 @@ class Platform:
     segments: tuple[Segment, ...]
     ranges: dict[str, IPv4Network] = field(default_factory=dict)
     host_ssh_ports: tuple[int, ...] = ()
+    host: HostSpec = HostSpec()
+    pools: tuple[Pool, ...] = ()
 
     def segment(self, name: str) -> Segment:
         """The segment of that name; KeyError when there is none."""

@@ -14,7 +14,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource i
 UNIT_DIR = "/etc/systemd/system"
 
 # What ``systemctl show`` is asked for.
-PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload", "ActiveEnterTimestamp")
+PROPERTIES = ("LoadState", "UnitFileState", "ActiveState", "NeedDaemonReload", "ActiveEnterTimestamp", "StateChangeTimestamp")
 
 _ENABLED = frozenset({"enabled", "enabled-runtime"})
 # UnitFileState values of units that other units pull in; they have no [Install] section to act on.
@@ -28,7 +28,8 @@ class Unit:
 
     content: text of the whole unit file, written to UNIT_DIR
     dropins: file name -> text, written to UNIT_DIR/<name>.d
-    on_change: what a running unit gets when one of its files changed: restart, reload or none
+    watch:   paths of files that others write and the unit reads, such as its configuration
+    on_change: what a running unit gets when one of all these files changed: restart, reload or none
     """
 
     name: str
@@ -37,6 +38,7 @@ class Unit:
     enabled: Optional[bool] = None
     running: Optional[bool] = None
     masked: Optional[bool] = None
+    watch: tuple[str, ...] = ()
     on_change: str = "restart"
 
     def files(self) -> dict[str, str]:
@@ -52,7 +54,7 @@ class UnitState:
     """One unit as found: ``systemctl show`` and the texts of the files that the declaration names.
 
     enabled: None when the unit has nothing to enable
-    stale:   a file was written, but systemd has not read it or the process has not been restarted since (a run was cut short)
+    stale:   a file was written, but systemd has not read it, or the process was not restarted or reloaded since
     """
 
     exists: bool
@@ -64,16 +66,17 @@ class UnitState:
     files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_properties(cls, properties: Mapping[str, str], files: Mapping[str, str], written: float = 0.0) -> UnitState:
+    def from_properties(cls, properties: Mapping[str, str], files: Mapping[str, str], written: float = 0.0, on_change: str = "restart") -> UnitState:
         """From the PROPERTIES as ``systemctl show --timestamp=unix`` prints them.
 
         files:   path -> text of the declared files that exist
-        written: when the newest of them was written, seconds since the epoch
+        written: when the newest of these and of the watched files was written, seconds since the epoch
+        on_change: as declared; a reload shows only as a change of state, a restart as a new activation
         """
         load = properties.get("LoadState", "not-found")
         file_state = properties.get("UnitFileState", "")
         needs_reload = properties.get("NeedDaemonReload", "no") == "yes"
-        started = properties.get("ActiveEnterTimestamp", "").lstrip("@")
+        since = properties.get("StateChangeTimestamp" if on_change == "reload" else "ActiveEnterTimestamp", "").lstrip("@")
         return cls(
             exists=load not in ("not-found", ""),
             enabled=None if file_state in _NOT_FOR_ENABLING else file_state in _ENABLED,
@@ -81,7 +84,7 @@ class UnitState:
             masked=load == "masked",
             needs_daemon_reload=needs_reload,
             # The timestamp has whole seconds: a start in the second of the write counts as after it.
-            stale=needs_reload or (started.isdigit() and int(written) > int(started)),
+            stale=needs_reload or (since.isdigit() and int(written) > int(since)),
             files=dict(files),
         )
 
@@ -216,7 +219,7 @@ def _unit_steps(unit: Unit, state: UnitState, rewritten: bool) -> list[Step]:
         verbs.append("enable" if unit.enabled else "disable")
     if unit.running is not None and unit.running != state.running:
         verbs.append("start" if unit.running else "stop")
-    elif state.running and unit.on_change != "none" and (rewritten or (state.stale and unit.on_change == "restart")):
+    elif state.running and unit.on_change != "none" and (rewritten or state.stale):
         verbs.append(unit.on_change)
     if unit.masked and not state.masked:
         verbs.append("mask")

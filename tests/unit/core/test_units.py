@@ -108,6 +108,19 @@ def test_reading_systemctl_show(properties: dict[str, str], written: float, expe
     assert UnitState.from_properties(properties, {}, written) == expected
 
 
+@pytest.mark.parametrize(("on_change", "stale"), [("restart", True), ("reload", False)])
+def test_a_reload_counts_for_a_unit_that_reloads(on_change: str, stale: bool) -> None:
+    properties = {"LoadState": "loaded", "ActiveState": "active", "ActiveEnterTimestamp": "@100", "StateChangeTimestamp": "@200"}
+    assert UnitState.from_properties(properties, {}, 150.0, on_change).stale is stale
+
+
+def test_a_watched_file_that_is_newer_reloads_the_unit() -> None:
+    unit = Unit("a.service", running=True, watch=("/etc/a.conf",), on_change="reload")
+    plan = plan_units([unit], {"a.service": UnitState(exists=True, running=True, stale=True)})
+    assert plan.commands == ["systemctl reload a.service"]
+    assert plan_units([unit], plan.after).steps == ()
+
+
 def test_only_what_is_declared_is_described() -> None:
     unit = Unit("a.service", enabled=True)
     assert describe([unit], {"a.service": UnitState(exists=True, enabled=True, running=True)}) == [{"name": "a.service", "enabled": True}]

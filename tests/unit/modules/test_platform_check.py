@@ -1,0 +1,142 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""platform_check as a task calls it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware import GB, Hardware
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Route
+from ansible_collections.hybridlab.platform.plugins.modules import platform_check
+from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
+
+DELL = Hardware(6, 12, 31800, {"/": 70 * GB, "/home": 390 * GB, "/data": 3600 * GB})
+
+
+class Caller:
+    def __init__(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        self.capsys = capsys
+        self.tmp_path = tmp_path
+
+    def __call__(self, model: dict[str, Any], check: bool = False, **params: Any) -> dict[str, Any]:
+        args = {"model": model, "_ansible_check_mode": check, "_ansible_remote_tmp": str(self.tmp_path), **params}
+        with patch_module_args(args), pytest.raises(SystemExit):
+            platform_check.main()
+        answer: dict[str, Any] = json.loads(self.capsys.readouterr().out)
+        answer.pop("invocation")
+        return answer
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Caller:
+    return Caller(capsys, tmp_path)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> list[Route]:
+    """The lab's own machine; a test adds routes to the list."""
+    routes: list[Route] = []
+    monkeypatch.setattr(platform_check, "read_routes", lambda: routes)
+    monkeypatch.setattr(platform_check, "read_hardware", lambda mounts: DELL)
+    return routes
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_sound_model(call: Caller, check: bool) -> None:
+    answer = call(lab_model(), check=check)
+
+    assert answer["changed"] is False
+    assert answer["findings"] == []
+    assert answer["segments"] == ["management", "public", "private", "database", "container"]
+    assert ["management", "database"] in answer["pairs"]
+    assert ["database", "internet"] in answer["pairs"]
+    assert len(answer["pairs"]) == 9 + 5
+    assert answer["summary"] == "lab: 5 segments, 9 of 20 ordered pairs allowed, internet from 5"
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_faulty_model(call: Caller, check: bool) -> None:
+    model = lab_model()
+    model["platform_segments"][1]["reaches"] = ["privat"]
+    model["platform_segments"][3]["ssh_ports"] = {"first": 22, "last": "2260"}
+
+    answer = call(model, check=check)
+
+    assert answer["failed"] is True
+    assert answer["msg"].splitlines() == [
+        "the platform model has 3 faults; nothing was changed",
+        "  - platform_segments[database].ssh_ports.first: found 22: SSH never answers on port 22 here. Choose a port of the segment's own, such as 2201",
+        "  - platform_segments[database].ssh_ports.last: found '2260': must be a whole number, this is text. Write 2260, without quotes",
+        "  - platform_segments[public].reaches[0]: found 'privat': is no segment of this platform. Did you mean 'private'?",
+    ]
+    assert answer["findings"][2] == {
+        "path": "platform_segments[public].reaches[0]",
+        "found": "privat",
+        "reason": "is no segment of this platform",
+        "cure": "Did you mean 'private'?",
+        "rule": "reaches-unknown",
+    }
+
+
+def test_the_labs_host(call: Caller, host: list[Route]) -> None:
+    host += [Route(IPv4Network("10.0.1.0/24"), "br-public"), Route(IPv4Network("172.17.0.0/16"), "docker0"), Route(IPv4Network("192.168.1.0/24"), "eno1")]
+
+    assert call(lab_model(), host=True)["findings"] == []
+
+
+def test_faults_of_routes_and_hardware_are_told_together(call: Caller, host: list[Route]) -> None:
+    host.append(Route(IPv4Network("10.0.2.0/23"), "eno1"))
+    model = lab_model()
+    model["platform_host"]["memory_mb"] = 64000
+    model["platform_host"]["filesystems"].append({"mount": "/backup", "size_gb": 100})
+
+    answer = call(model, host=True)
+
+    assert [(finding["rule"], finding["path"]) for finding in answer["findings"]] == [
+        ("overlap-route", "platform_segments[private].cidr"),
+        ("overlap-route", "platform_segments[database].cidr"),
+        ("hardware", "platform_host.memory_mb"),
+        ("hardware", "platform_host.filesystems[3].mount"),
+    ]
+
+
+def test_host_is_left_alone_without_host(call: Caller, host: list[Route]) -> None:
+    host.append(Route(IPv4Network("10.0.2.0/23"), "eno1"))
+
+    assert call(lab_model())["findings"] == []
+
+
+def test_this_machine_against_a_modest_model(call: Caller) -> None:
+    model = {
+        "platform_name": "small",
+        "platform_domain": "lab.local",
+        "platform_segments": [{"name": "one", "cidr": "172.31.255.248/29", "internet": False}],
+        "platform_host": {"cores": 1, "threads": 1, "memory_mb": 64, "filesystems": [{"mount": "/", "size_gb": 1}]},
+    }
+    before = copy.deepcopy(model)
+
+    answer = call(model, host=True)
+
+    assert answer["summary"] == "small: 1 segment, 0 of 0 ordered pairs allowed, internet from 0"
+    assert model == before
+
+
+def test_host_that_cannot_be_read(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[Route]:
+        raise FileNotFoundError(2, "No such file or directory", "/proc/net/route")
+
+    monkeypatch.setattr(platform_check, "read_routes", refuse)
+
+    answer = call(lab_model(), host=True)
+
+    assert answer["failed"] is True
+    assert "/proc/net/route" in answer["msg"]
+    assert "Mount /proc" in answer["msg"]
