@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import libvirt
 import pytest
-from ansible.module_utils.testing import patch_module_args
+from ansible_collections.hybridlab.platform.tests.unit.modules.module_call import call_module
 
 URI = "test:///default"
 
@@ -52,10 +51,7 @@ class Caller:
             "_ansible_remote_tmp": str(self.backup_dir.parent),
             **params,
         }
-        with patch_module_args(args), pytest.raises(SystemExit):
-            self.module.main()
-        answer: dict[str, Any] = json.loads(self.capsys.readouterr().out)
-        return answer
+        return call_module(self.module, args, self.capsys)
 
     def same_in_check_mode(self, config: Any = (), **params: Any) -> dict[str, Any]:
         """The result of a real run, which a check before it has foretold, and after which nothing is left to do."""

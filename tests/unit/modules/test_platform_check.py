@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import copy
-import json
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware import GB, Hardware
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Route
 from ansible_collections.hybridlab.platform.plugins.modules import platform_check
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
+from ansible_collections.hybridlab.platform.tests.unit.modules.module_call import call_module
 
 DELL = Hardware(6, 12, 31800, {"/": 70 * GB, "/home": 390 * GB, "/data": 3600 * GB})
 
@@ -28,11 +27,7 @@ class Caller:
 
     def __call__(self, model: dict[str, Any], check: bool = False, **params: Any) -> dict[str, Any]:
         args = {"model": model, "_ansible_check_mode": check, "_ansible_remote_tmp": str(self.tmp_path), **params}
-        with patch_module_args(args), pytest.raises(SystemExit):
-            platform_check.main()
-        answer: dict[str, Any] = json.loads(self.capsys.readouterr().out)
-        answer.pop("invocation")
-        return answer
+        return call_module(platform_check, args, self.capsys)
 
 
 @pytest.fixture
