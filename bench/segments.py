@@ -54,7 +54,7 @@ def _measure(variables: Path) -> Iterator[Row]:
     rules = len(_peer_rules())
     yield Row("segments_first", min(ours_first), min(peer_first), 0.25, f"peer: {rules} rules, one task each; its first run is measured once")
     ours_second, peer_second = [], []
-    for _ in range(SECOND_RUNS):
+    for _index in range(SECOND_RUNS):
         ours_second.append(timed("ours"))
         peer_second.append(timed("peer"))
     yield Row("segments_second", min(ours_second), min(peer_second), 0.125, f"wall seconds, least of {SECOND_RUNS} runs in turn")

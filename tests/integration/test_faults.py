@@ -65,13 +65,13 @@ def test_a_run_killed_at_ten_random_points_can_be_run_again(killed_host: Lab) ->
     rng = random.Random(SEED)
     print(f"HYBRIDLAB_SEED={SEED}")
     # Three on the bare host: in the packages, the daemons, the first networks.
-    for _ in range(3):
+    for _attempt in range(3):
         seconds = rng.uniform(2, 40)
         print(f"bare host: killed after {seconds:.1f} s: {kill_after(killed_host, seconds)}")
     rebuilt = killed_host.played("site.yml")
     assert killed_host.played("site.yml").changed == 0
     # Seven while everything of ours is built on prepared packages.
-    for _ in range(7):
+    for _attempt in range(7):
         killed_host.played("playbooks/teardown.yml")
         seconds = rng.uniform(2, min(rebuilt.seconds, 15))
         print(f"prepared host: killed after {seconds:.1f} s: {kill_after(killed_host, seconds)}")

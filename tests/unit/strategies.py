@@ -28,7 +28,7 @@ def models(draw: st.DrawFn, max_segments: int = MAX_SEGMENTS) -> dict[str, Any]:
         prefix = draw(st.integers(16, 29))
         step = draw(st.integers(0, 2 ** (prefix - 16) - 1))
         cidr = IPv4Network((int(IPv4Network(f"10.{index}.0.0/16").network_address) + step * 2 ** (32 - prefix), prefix))
-        segment = draw(_segment(name, cidr, [other for other in names if other != name], 2300 + 20 * index, [next(host_names) for _ in range(3)]))
+        segment = draw(_segment(name, cidr, [other for other in names if other != name], 2300 + 20 * index, [next(host_names) for _index in range(3)]))
         segments.append(segment)
     return {
         "platform_name": draw(_NAMES),

@@ -49,7 +49,8 @@ class SegmentDraft:
 
     def build(self) -> Segment:
         """The typed segment of a draft without faults."""
-        assert self.name and self.bridge and self.cidr and self.gateway
+        if not (self.name and self.bridge and self.cidr and self.gateway):
+            raise ValueError("a draft with faults is not built")
         return Segment(
             name=self.name,
             bridge=self.bridge,
@@ -65,7 +66,8 @@ class SegmentDraft:
 
 
 def _build_host(draft: HostDraft) -> Host:
-    assert draft.name and draft.address
+    if not (draft.name and draft.address):
+        raise ValueError("a draft with faults is not built")
     return Host(draft.name, draft.address, draft.mac, tuple(draft.aliases), draft.ssh_port)
 
 

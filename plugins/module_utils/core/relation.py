@@ -40,11 +40,9 @@ class ReachCompiler(Protocol[Compiled]):
 
     def compile(self, platform: Platform) -> Compiled:
         """The target's rules."""
-        ...
 
     def allows(self, compiled: Compiled, src: str, dst: str) -> bool:
         """Whether the rules let ``src`` open connections to ``dst`` (a segment's name or INTERNET)."""
-        ...
 
 
 def disagreements(compiler: ReachCompiler[Compiled], platform: Platform) -> list[tuple[str, str]]:
