@@ -47,9 +47,9 @@ lint: setup
 	antsibull-docs --config-file /dev/null lint-collection-docs --plugin-docs --skip-rstcheck .
 	antsibull-changelog lint
 	vermin --target=3.9- --no-tips --violations --eval-annotations --backport dataclasses plugins
-	$(BIN)/python tools/topology.py -i inventories/lab --check
-	$(BIN)/python tools/bad_models_table.py --check
-	$(BIN)/python tools/role_readme.py --check
+	$(BIN)/python -m tools.topology -i inventories/lab --check
+	$(BIN)/python -m tools.bad_models_table --check
+	$(BIN)/python -m tools.role_readme --check
 
 types: setup
 	mypy plugins tools tests bench
@@ -69,12 +69,12 @@ bench: setup .cache/.sandbox-ready ## ours against the named peers, side by side
 	$(BIN)/python -m bench --row $(ROW)
 
 topology: setup ## draw the segments of inventories/$(PLATFORM)
-	$(BIN)/python tools/topology.py -i inventories/$(PLATFORM)
+	$(BIN)/python -m tools.topology -i inventories/$(PLATFORM)
 
 docs: setup ## regenerate what is generated
-	$(BIN)/python tools/topology.py -i inventories/lab
-	$(BIN)/python tools/bad_models_table.py
-	$(BIN)/python tools/role_readme.py
+	$(BIN)/python -m tools.topology -i inventories/lab
+	$(BIN)/python -m tools.bad_models_table
+	$(BIN)/python -m tools.role_readme
 
 lock: setup ## compile requirements/dev.in with hashes
 	cd requirements && ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \

@@ -12,9 +12,12 @@ import argparse
 import html
 import sys
 from itertools import groupby
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import check_platform
+from ansible_collections.hybridlab.platform.tests.unit.bad_models import BAD_MODELS
+
+from tools._collection import ROOT, write_or_check
+
 HEAD = """\
 # Models that are refused
 
@@ -29,14 +32,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail when docs/bad-models.md is stale, write nothing")
     check = parser.parse_args().check
-    # Run as a script, only tools/ is on the import path.
-    sys.path.insert(0, str(ROOT))
-    from tools._collection import install_finder, write_or_check
-
-    install_finder()
-    from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import check_platform
-    from ansible_collections.hybridlab.platform.tests.unit.bad_models import BAD_MODELS
-
     rows = [(bad.group, bad.name, bad.difference(), [str(finding) for finding in check_platform(bad.model(), bad.routes)]) for bad in BAD_MODELS]
     return write_or_check({ROOT / "docs" / "bad-models.md": render(rows)}, check, "make docs")
 

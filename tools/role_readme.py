@@ -11,32 +11,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-ROLES = Path(__file__).resolve().parent.parent / "roles"
+from tools._collection import ROOT, write_or_check
+
+ROLES = ROOT / "roles"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail when a README is stale, write nothing")
     check = parser.parse_args().check
-    stale = []
-    for specs in sorted(ROLES.glob("*/meta/argument_specs.yml")):
-        role = specs.parent.parent
-        readme = role / "README.md"
-        text = render(role.name, yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"])
-        if readme.exists() and readme.read_text(encoding="utf-8") == text:
-            continue
-        stale.append(str(readme.relative_to(ROLES.parent)))
-        if not check:
-            readme.write_text(text, encoding="utf-8")
-    if check and stale:
-        print(f"stale: {', '.join(stale)}; run: make docs", file=sys.stderr)
-        return 1
-    return 0
+    readmes = {
+        specs.parent.parent / "README.md": render(specs.parent.parent.name, yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"])
+        for specs in sorted(ROLES.glob("*/meta/argument_specs.yml"))
+    }
+    return write_or_check(readmes, check, "make docs")
 
 
 def render(role: str, entry_points: dict[str, Any]) -> str:
@@ -51,7 +44,7 @@ def render(role: str, entry_points: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _rows(options: dict[str, Any], prefix: str) -> Any:
+def _rows(options: dict[str, Any], prefix: str) -> Iterator[str]:
     for name, option in options.items():
         kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
         if "default" in option:

@@ -1,7 +1,7 @@
 # Copyright (c) hybridlab.platform contributors
 # GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws the segments of an inventory: docs/topology.mmd and docs/topology.svg. Needs no host.
+"""Draws the segments of an inventory, as Mermaid and as SVG: the lab's in docs/, others in .cache/topology/. Needs no host.
 
 ``--check`` writes nothing and fails when a file differs from what would be written.
 """
@@ -12,23 +12,20 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.topology import mermaid, svg
+
+from tools._collection import ROOT, read_model, write_or_check
+
+DOCUMENTED = ROOT / "inventories" / "lab"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-i", "--inventory", type=Path, default=ROOT / "inventories" / "lab", help="directory of the inventory")
+    parser.add_argument("-i", "--inventory", type=Path, default=DOCUMENTED, help="directory of the inventory")
     parser.add_argument("--check", action="store_true", help="fail when a picture is stale, write nothing")
     options = parser.parse_args()
-    # Run as a script, only tools/ is on the import path.
-    sys.path.insert(0, str(ROOT))
-    from tools._collection import install_finder, read_model, write_or_check
-
-    install_finder()
-    from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
-    from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
-    from ansible_collections.hybridlab.platform.plugins.module_utils.core.topology import mermaid, svg
-
     model = read_model(options.inventory)
     # Not drawn, and an inventory may know it only once its host runs.
     model.pop("platform_internet_probe", None)
@@ -37,8 +34,10 @@ def main() -> int:
     except ModelError as error:
         print(f"{options.inventory}: {error}", file=sys.stderr)
         return 1
-    files = {ROOT / "docs" / "topology.mmd": mermaid(platform), ROOT / "docs" / "topology.svg": svg(platform)}
-    return write_or_check(files, options.check, f"tools/topology.py -i {options.inventory}")
+    # The documents show the lab; pictures of other platforms don't take its place.
+    folder = ROOT / "docs" if options.inventory.resolve() == DOCUMENTED else ROOT / ".cache" / "topology" / options.inventory.resolve().name
+    files = {folder / "topology.mmd": mermaid(platform), folder / "topology.svg": svg(platform)}
+    return write_or_check(files, options.check, f"make topology PLATFORM={options.inventory.resolve().name}")
 
 
 if __name__ == "__main__":

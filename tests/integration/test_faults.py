@@ -106,6 +106,8 @@ def test_the_matrix_holds_after(built_host: Lab, script: str) -> None:
 def test_the_matrix_holds_after_a_reboot(built_host: Lab) -> None:
     built_host.restart()
     assert built_host.sh("virsh -q net-list --autostart --name | sort").split() == sorted(NETWORKS)
+    # Docker is there by now and has closed FORWARD before; what lets the segments through has to be back as well.
+    assert "--mark 0x1000/0x1000 -j ACCEPT" in built_host.sh("iptables -S DOCKER-USER")
     built_host.verified()
     assert built_host.played("site.yml").changed == 0
 
