@@ -44,7 +44,7 @@ lint: setup
 	ruff check . && ruff format --check .
 	yamllint --strict .
 	ansible-lint --offline
-	antsibull-docs --config-file /dev/null lint-collection-docs --plugin-docs --skip-rstcheck .
+	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	antsibull-changelog lint
 	vermin --target=3.9- --no-tips --violations --eval-annotations --backport dataclasses plugins
 	$(BIN)/python -m tools.topology -i inventories/lab --check

@@ -79,7 +79,9 @@ def report(result: Mapping[str, Any], name: str, seconds: float) -> str:
     segments = result["segments"]
     sound = sum(1 for segment in segments.values() if segment["ok"])
     lines = ["", "segments:"]
-    for segment_name, segment in segments.items():
+    # In the model's order, as the matrix has them; a result in JSON has lost it.
+    for segment_name in (line.split()[0] for line in result["table"].splitlines()[1:]):
+        segment = segments[segment_name]
         lines.append(
             f"  {segment_name:<12} {segment['bridge']:<15} {segment['cidr']:<14} gateway {segment['gateway']:<10} "
             f"lease {segment['lease'] or 'static only':<12} probed from {segment['address']}"

@@ -5,29 +5,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 MODEL = yaml.safe_load((CHECKOUT / "inventories/sandbox/group_vars/all/segments.yml").read_text(encoding="utf-8"))
 SEGMENTS = {segment["name"]: segment for segment in MODEL["platform_segments"]}
-
-
-@pytest.fixture(scope="module")
-def host() -> Any:
-    name = os.environ["HYBRIDLAB_SANDBOX_NAME"]
-    found = subprocess.run([sys.executable, "-m", "tools.sandbox", "inventory", "--name", name], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    variables = json.loads(found.stdout)
-    os.environ["DOCKER_HOST"] = variables["ansible_docker_docker_host"]
-    return testinfra.get_host(f"docker://{variables['ansible_host']}")
 
 
 @pytest.mark.parametrize("name", SEGMENTS)

@@ -1,0 +1,220 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The segments' rules: one nftables table, compiled from the relation between segments.
+
+Rules and counters grow with the declared pairs and with the segments, never with the square of the segments.
+No named set or map is used: replacing one while packets pass loses some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+from typing import Optional
+
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import HOST_SERVICES, Platform, Segment
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Chain, End, Match, Packet, Rule, Ruleset, evaluate
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation import INTERNET
+
+TABLE = "hybridlab_segments"
+
+# Set in the mark of every packet that the segments' rules let pass, so that other rules of the host can know it by
+# ``mark & PASS_MARK``. The bit is outside Tailscale's mask (0xff0000), Kubernetes' bits (0x4000, 0x8000), Cilium's (0xf00)
+# and wg-quick's default mark (0xca6c).
+PASS_MARK = 0x1000
+
+_HOST_SSH = 0  # stands for the host's own SSH ports in HOST_SERVICES
+_BROADCAST = "255.255.255.255"
+_LOOPBACK = "127.0.0.0/8"
+
+
+def compile_firewall(platform: Platform) -> Ruleset:
+    """The table for ``platform``.
+
+    Segments are known by their bridges, what others own (``platform.ranges``) by address.
+    """
+    segments = platform.segments
+    chains = [
+        Chain("forward", tuple(_dispatch(segments)), "type filter hook forward priority filter - 10"),
+        Chain("input", tuple(_go(f"host_from_{segment.name}", _iif(segment)) for segment in segments), "type filter hook input priority filter - 10"),
+        Chain(
+            "prerouting",
+            (_go("forwards", Match("meta nfproto", ("ipv4",)), Match("fib daddr type", ("local",))),),
+            "type nat hook prerouting priority dstnat - 10",
+        ),
+        # What the host itself opens; a packet to 127.0.0.1 can't leave the host, whatever its destination becomes.
+        Chain(
+            "output",
+            (_go("forwards", Match("ip daddr", (_LOOPBACK,), negated=True), Match("fib daddr type", ("local",))),),
+            "type nat hook output priority -110",
+        ),
+        Chain("postrouting", tuple(_postrouting(segments)), "type nat hook postrouting priority srcnat - 10"),
+        Chain("pass", (Rule((), "accept", mark=PASS_MARK),)),
+        # A reset is never held back by the kernel's limit on ICMP errors, so every refused TCP connection fails at once.
+        Chain("refuse", (Rule((Match("meta l4proto", ("tcp",)),), "reject", "tcp reset"), Rule((), "reject", "icmpx admin-prohibited"))),
+        Chain("refuse_internal", tuple(_refuse_internal(platform))),
+        Chain("forwards", tuple(_forwards(segments))),
+        Chain("outside", (*(Rule((_oif(segment),), "accept") for segment in segments), Rule((), "masquerade"))),
+    ]
+    for segment in segments:
+        chains += [
+            Chain(f"from_{segment.name}", tuple(_from(platform, segment))),
+            Chain(f"to_{segment.name}", tuple(_to(segment))),
+            Chain(f"host_from_{segment.name}", tuple(_host_from(platform, segment))),
+        ]
+    return Ruleset(TABLE, tuple(chains), tuple(pair_counter(src, dst) for src, dst in _counted(segments)), _ends(platform))
+
+
+def pair_counter(source: str, destination: str) -> str:
+    """Name of the counter of new connections' packets from ``source`` to ``destination`` (a segment or INTERNET).
+
+    Segment names have no ``_``, so the name tells the pair.
+    """
+    return f"pair_{source}_{destination}"
+
+
+def counted_pair(counter: str) -> Optional[tuple[str, str]]:
+    """The (source, destination) of a counter that ``pair_counter`` named; None for any other."""
+    parts = counter.split("_")
+    return (parts[1], parts[2]) if len(parts) == 3 and parts[0] == "pair" else None
+
+
+def _counted(segments: Iterable[Segment]) -> Iterator[tuple[str, str]]:
+    for segment in segments:
+        yield from ((segment.name, target) for target in segment.reaches)
+        if segment.internet:
+            yield segment.name, INTERNET
+
+
+def _iif(segment: Segment) -> Match:
+    return Match("iifname", (segment.bridge,))
+
+
+def _oif(segment: Segment) -> Match:
+    return Match("oifname", (segment.bridge,))
+
+
+def _go(chain: str, *matches: Match) -> Rule:
+    return Rule(matches, "goto", chain)
+
+
+def _refused(*matches: Match) -> Rule:
+    return Rule(matches, "goto", "refuse", counter="")
+
+
+def _dropped(*matches: Match) -> Rule:
+    return Rule(matches, "drop", counter="")
+
+
+def _source(cidr: IPv4Network, negated: bool = False) -> Match:
+    return Match("ip saddr", (str(cidr),), negated)
+
+
+def _state(*states: str) -> Match:
+    return Match("ct state", states)
+
+
+def _dispatch(segments: Iterable[Segment]) -> Iterator[Rule]:
+    for segment in segments:
+        yield _go(f"from_{segment.name}", _iif(segment))
+    for segment in segments:
+        yield _go(f"to_{segment.name}", _oif(segment))
+
+
+def _from(platform: Platform, segment: Segment) -> Iterator[Rule]:
+    # Bridged frames pass here too where br_netfilter is on; what stays on the bridge is no business of these rules.
+    yield _go("pass", _oif(segment))
+    yield _refused(Match("meta nfproto", ("ipv6",)))
+    yield _dropped(_source(segment.cidr, negated=True))
+    yield _go("pass", _state("established", "related"))
+    yield _dropped(_state("invalid"))
+    for target in segment.reaches:
+        yield Rule((_oif(platform.segment(target)),), "goto", "pass", counter=pair_counter(segment.name, target))
+    yield Rule((), "jump", "refuse_internal")
+    if segment.internet:
+        yield Rule((), "goto", "pass", counter=pair_counter(segment.name, INTERNET))
+    else:
+        yield _refused()
+
+
+def _refuse_internal(platform: Platform) -> Iterator[Rule]:
+    for segment in platform.segments:
+        yield _refused(_oif(segment))
+        # By address as well: while a segment's bridge is away, the host would send its packets to the Internet.
+        yield _refused(Match("ip daddr", (str(segment.cidr),)))
+    for cidr in platform.ranges.values():
+        yield _refused(Match("ip daddr", (str(cidr),)))
+
+
+def _to(segment: Segment) -> Iterator[Rule]:
+    yield _go("pass", _state("established", "related"))
+    for host in segment.hosts:
+        if host.ssh_port is not None:
+            matches = (Match("ct status", ("dnat",)), Match("ip daddr", (str(host.address),)), Match("tcp dport", (str(host.ssh_port),)))
+            yield Rule(matches, "goto", "pass", counter="")
+    yield _dropped()
+
+
+def _host_from(platform: Platform, segment: Segment) -> Iterator[Rule]:
+    if "dhcp" in segment.host_services:
+        yield Rule((Match("ip daddr", (_BROADCAST,)), Match("udp sport", ("68",)), Match("udp dport", ("67",))), "accept", counter="")
+    yield _dropped(Match("meta nfproto", ("ipv6",)))
+    yield _dropped(_source(segment.cidr, negated=True))
+    yield Rule((_state("established", "related"),), "accept")
+    yield _refused(Match("ip daddr", (str(segment.gateway),), negated=True))
+    yield Rule((Match("icmp type", ("echo-request",)),), "accept", counter="")
+    for service in sorted(segment.host_services):
+        for protocol, port in HOST_SERVICES[service]:
+            for number in platform.host_ssh_ports if port == _HOST_SSH else (port,):
+                yield Rule((Match(f"{protocol} dport", (str(number),)),), "accept", counter="")
+    yield _refused()
+
+
+def _forwards(segments: Iterable[Segment]) -> Iterator[Rule]:
+    for segment in segments:
+        for host in segment.hosts:
+            if host.ssh_port is not None:
+                yield Rule((Match("tcp dport", (str(host.ssh_port),)),), "dnat", f"{host.address}:{host.ssh_port}")
+
+
+def _postrouting(segments: Iterable[Segment]) -> Iterator[Rule]:
+    for segment in segments:
+        if any(host.ssh_port is not None for host in segment.hosts):
+            # A guest that uses a forward into its own segment: without it, the answer would take the short way and be unknown to the guest.
+            yield Rule((_source(segment.cidr), _oif(segment), Match("ct status", ("dnat",))), "masquerade")
+        if segment.internet:
+            yield _go("outside", _source(segment.cidr))
+
+
+def _ends(platform: Platform) -> dict[str, End]:
+    ends = {segment.name: End(segment.bridge, _guest(segment)) for segment in platform.segments}
+    ends[INTERNET] = End("uplink", _outside(platform))
+    return ends
+
+
+def _guest(segment: Segment) -> IPv4Address:
+    return next(address for address in segment.cidr.hosts() if address != segment.gateway)
+
+
+def _outside(platform: Platform) -> IPv4Address:
+    taken = [*(segment.cidr for segment in platform.segments), *platform.ranges.values()]
+    candidates = [IPv4Address(text) for text in ("192.0.2.1", "198.51.100.1", "203.0.113.1", "8.8.8.8")]
+    return next((address for address in candidates if not any(address in cidr for cidr in taken)), candidates[-1])
+
+
+def allows(ruleset: Ruleset, source: str, destination: str, protocol: str = "tcp") -> bool:
+    """Whether the rules let a new connection pass from ``source`` to ``destination`` (a segment's name or INTERNET)."""
+    src, dst = ruleset.ends[source], ruleset.ends[destination]
+    packet = Packet(src.interface, dst.interface, src.address, dst.address, protocol)
+    return evaluate(ruleset, "forward", packet).verdict == "accept"
+
+
+class NftablesCompiler:
+    """``relation.ReachCompiler`` for the segments' table."""
+
+    def compile(self, platform: Platform) -> Ruleset:
+        return compile_firewall(platform)
+
+    def allows(self, compiled: Ruleset, src: str, dst: str) -> bool:
+        return allows(compiled, src, dst)
