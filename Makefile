@@ -11,7 +11,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help setup lab lab-down check test bench topology docs lock lint types unit sanity integration clean
+.PHONY: help setup lab lab-down check test bench topology docs lock lint types unit sanity integration scenarios clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,7 +54,7 @@ lint: setup
 types: setup
 	mypy plugins tools tests bench
 
-unit: setup
+unit: setup .cache/.test-ready
 	pytest tests/unit -q -n 2
 
 sanity: setup
@@ -63,7 +63,10 @@ sanity: setup
 integration: setup .cache/.test-ready
 	$(BIN)/python -m pytest tests/integration -v
 
-test: check sanity integration ## everything; sets up what it needs
+scenarios: setup .cache/.test-ready
+	for scenario in segments el9; do molecule test --scenario-name $$scenario || exit 1; done
+
+test: check sanity integration scenarios ## everything; sets up what it needs
 
 bench: setup .cache/.sandbox-ready ## ours against the named peers, side by side (ROW=name for one row)
 	$(BIN)/python -m bench --row $(ROW)

@@ -190,7 +190,7 @@ before:
   description:
     - Networks of ours, and those named, as entries of O(config), sorted by name.
     - C(drift) names the fields whose kept value is not the running one, C(deviations) what is not in the form of our networks.
-    - Networks in O(decommission) have C(name), C(autostart) and C(active) only.
+    - Networks in O(decommission) have C(name), C(autostart) and C(active) only, and are listed only where they are retired by this run.
   returned: when O(state) is V(merged), V(overridden) or V(deleted)
   type: list
   elements: dict

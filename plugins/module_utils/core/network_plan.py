@@ -196,6 +196,9 @@ def _retire(name: str, found: Mapping[str, Observed], named: Mapping[str, Any], 
             "Move their interfaces to another network or undefine them, then run again.",
             guests=using,
         )
+    if not operations:
+        # A network of somebody else that rests already is no part of what is reported.
+        return Step(name)
     before = {"name": name, "autostart": network.autostart, "active": network.active}
     after = {"name": name, "autostart": False, "active": False} if network.persistent is not None else None
     return Step(name, tuple(operations), before=before, after=after)

@@ -65,7 +65,9 @@ def reconcile(module: Any, kind: Kind) -> dict[str, Any]:
             _refuse(module, kind, plan)
         if not module.check_mode and plan.operations:
             _apply(conn, kind, plan, params["backup_dir"])
-            after = kind.plan(conn).before
+            # Read back. What only this run had to do with, a network of somebody else that it retired, is no longer listed there.
+            retired = [step.after for step in plan.steps if step.wanted is None and step.operations and step.after is not None]
+            after = sorted([*kind.plan(conn).before, *retired], key=lambda row: str(row["name"]))
     commands = [shell(operation, params["uri"], kind.virsh, params["backup_dir"]) for operation in plan.operations]
     answer = result(plan.before, after, commands, diff=module._diff, header=f"{kind.word}s of {params['uri']}")
     return {**answer, "disruptive": plan.disruptive, "backups": kind.backups}

@@ -240,7 +240,8 @@ def test_decommission() -> None:
     assert plan.operations == [Destroy("default"), Autostart("default", False)]
     assert plan.before == [{"name": "default", "autostart": True, "active": True}]
     assert plan.after == [{"name": "default", "autostart": False, "active": False}]
-    assert plan_networks("merged", [], [foreign(autostart=False, live=False)], decommission=["default"]).operations == []
+    resting = plan_networks("merged", [], [foreign(autostart=False, live=False)], decommission=["default"])
+    assert (resting.operations, resting.before, resting.after) == ([], [], [])
 
 
 @pytest.mark.parametrize("guest", [Guest("old-vm", False, frozenset({"default"})), Guest("old-vm", True, bridges=frozenset({"virbr0"}))])

@@ -72,7 +72,9 @@ def test_every_pair_is_checked_once_by_every_protocol(platform: Platform) -> Non
     checks = plan_checks(platform, endpoints(platform), FAR, PROTOCOLS, 1.0, "ab")
     expected = expected_matrix(platform)
 
-    assert sorted((check.source, check.destination, check.protocol) for check in checks) == sorted((*pair, protocol) for pair in expected for protocol in PROTOCOLS)
+    assert sorted((check.source, check.destination, check.protocol) for check in checks) == sorted(
+        (*pair, protocol) for pair in expected for protocol in PROTOCOLS
+    )
     tokens = [check.arguments["token"] for check in checks if check.arguments.get("token")]
     assert len(set(tokens)) == len(tokens)
 

@@ -63,7 +63,8 @@ class Caller:
         again = self(config, **params)
         assert again["changed"] is False, again
         assert again["commands"] == []
-        assert again["before"] == again["after"] == done["after"]
+        # A network of somebody else is reported by the run that retires it, and by no later one.
+        assert again["before"] == again["after"] == [item for item in done["after"] if item["name"] not in params.get("decommission", ())]
         return done
 
 
