@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tools import playbook
@@ -82,3 +84,15 @@ class Lab:
         if done.returncode != 0:
             raise CommandFailed(f"sandbox {' '.join(arguments)} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
         return done.stdout
+
+
+@contextmanager
+def fresh(name: str) -> Iterator[Lab]:
+    """A host on which nothing was done yet. It is removed at the end, whatever became of the test."""
+    lab = Lab(name)
+    lab.down()
+    lab.up()
+    try:
+        yield lab
+    finally:
+        lab.down()

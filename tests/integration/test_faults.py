@@ -10,7 +10,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -50,33 +49,22 @@ def kill_after(lab: Lab, seconds: float) -> bool:
         return True
 
 
-@pytest.fixture(scope="module")
-def killed_host() -> Iterator[Lab]:
-    lab = Lab("killed")
-    lab.down()
-    lab.up()
-    try:
-        yield lab
-    finally:
-        lab.down()
-
-
-def test_a_run_killed_at_ten_random_points_can_be_run_again(killed_host: Lab) -> None:
+def test_a_run_killed_at_ten_random_points_can_be_run_again(bare_host: Lab) -> None:
     rng = random.Random(SEED)
     print(f"HYBRIDLAB_SEED={SEED}")
     # Three on the bare host: in the packages, the daemons, the first networks.
     for _attempt in range(3):
         seconds = rng.uniform(2, 40)
-        print(f"bare host: killed after {seconds:.1f} s: {kill_after(killed_host, seconds)}")
-    rebuilt = killed_host.played("site.yml")
-    assert killed_host.played("site.yml").changed == 0
+        print(f"bare host: killed after {seconds:.1f} s: {kill_after(bare_host, seconds)}")
+    rebuilt = bare_host.played("site.yml")
+    assert bare_host.played("site.yml").changed == 0
     # Seven while everything of ours is built on prepared packages.
     for _attempt in range(7):
-        killed_host.played("playbooks/teardown.yml")
+        bare_host.played("playbooks/teardown.yml")
         seconds = rng.uniform(2, min(rebuilt.seconds, 15))
-        print(f"prepared host: killed after {seconds:.1f} s: {kill_after(killed_host, seconds)}")
-        killed_host.played("site.yml")
-        assert killed_host.played("site.yml").changed == 0
+        print(f"prepared host: killed after {seconds:.1f} s: {kill_after(bare_host, seconds)}")
+        bare_host.played("site.yml")
+        assert bare_host.played("site.yml").changed == 0
 
 
 RESTARTS = {

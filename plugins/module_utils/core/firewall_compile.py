@@ -51,8 +51,7 @@ def compile_firewall(platform: Platform) -> Ruleset:
         ),
         Chain("postrouting", tuple(_postrouting(segments)), "type nat hook postrouting priority srcnat - 10"),
         Chain("pass", (Rule((), "accept", mark=PASS_MARK),)),
-        # A reset is never held back by the kernel's limit on ICMP errors, so every refused TCP connection fails at once.
-        Chain("refuse", (Rule((Match("meta l4proto", ("tcp",)),), "reject", "tcp reset"), Rule((), "reject", "icmpx admin-prohibited"))),
+        Chain("refuse", _refuse()),
         Chain("refuse_internal", tuple(_refuse_internal(platform))),
         Chain("forwards", tuple(_forwards(segments))),
         Chain("outside", (*(Rule((_oif(segment),), "accept") for segment in segments), Rule((), "masquerade"))),
@@ -136,6 +135,17 @@ def _from(platform: Platform, segment: Segment) -> Iterator[Rule]:
         yield Rule((), "goto", "pass", counter=pair_counter(segment.name, INTERNET))
     else:
         yield _refused()
+
+
+def _refuse() -> tuple[Rule, ...]:
+    prohibited = "icmpx admin-prohibited"
+    return (
+        # The kernel does not translate a reset back, and from the guest's own address it means nothing to who asked for the host's.
+        Rule((Match("ct status", ("dnat",)),), "reject", prohibited),
+        # A reset is never held back by the kernel's limit on ICMP errors, so every other refused TCP connection fails at once.
+        Rule((Match("meta l4proto", ("tcp",)),), "reject", "tcp reset"),
+        Rule((), "reject", prohibited),
+    )
 
 
 def _refuse_internal(platform: Platform) -> Iterator[Rule]:

@@ -98,7 +98,7 @@ def test_number_of_rules_is_linear(platform: Platform) -> None:
     declared = sum(len(segment.reaches) for segment in platform.segments)
     forwards = sum(host.ssh_port is not None for segment in platform.segments for host in segment.hosts)
 
-    assert rules.rule_count() <= 30 * count + declared + 3 * forwards + len(platform.ranges) + 6
+    assert rules.rule_count() <= 30 * count + declared + 3 * forwards + len(platform.ranges) + 7
     assert len(rules.counters) == declared + sum(segment.internet for segment in platform.segments)
 
 
@@ -226,7 +226,9 @@ def test_forwarded_ports(hook: str, destination: str, local: bool, port: int, ta
 
 
 def test_a_forward_is_no_way_round_the_matrix() -> None:
-    assert forwarded("br-database", "br-public", "10.0.3.10", "10.0.1.10", dport=2211, dnat=True).verdict == "reject"
+    refused = forwarded("br-database", "br-public", "10.0.3.10", "10.0.1.10", dport=2211, dnat=True)
+
+    assert refused == Outcome("reject", "icmpx admin-prohibited")
     assert forwarded("br-management", "br-public", "10.0.0.10", "10.0.1.10", dport=2211, dnat=True).verdict == "accept"
 
 
