@@ -28,6 +28,16 @@ def is_owned(xml: str) -> bool:
     return ET.fromstring(xml).find(f"metadata/{_OWNER}") is not None
 
 
+def owned_bridge(xml: str) -> Optional[str]:
+    """Name of the bridge of a network of ours, from its definition or from libvirt's status file of the running one; None for others."""
+    root = ET.fromstring(xml)
+    network = root if root.tag == "network" else root.find("network")
+    if network is None or network.find(f"metadata/{_OWNER}") is None:
+        return None
+    bridge = network.find("bridge")
+    return None if bridge is None else bridge.get("name")
+
+
 def read_network(xml: str) -> Definition:
     """The managed part of a network's XML, normalised."""
     root = ET.fromstring(xml)

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,3 +112,15 @@ def test_routes_of_this_host_are_those_that_ip_shows() -> None:
     expected = {(IPv4Network("0.0.0.0/0" if row["dst"] == "default" else row["dst"]), row["dev"], row.get("gateway")) for row in shown if "dev" in row}
 
     assert {(route.cidr, route.device, route.via and str(route.via)) for route in read_routes()} == expected
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "<!-- made by libvirt -->\n{}", "<networkstatus><taint/>{}</networkstatus>"], ids=["definition", "with a comment", "status"]
+)
+@pytest.mark.parametrize(("mark", "dropped"), [("<metadata><p:platform xmlns:p='urn:hybridlab:platform:1'/></metadata>", True), ("", False)])
+def test_routes_on_bridges_of_ours_are_our_own_doing(tmp_path: Path, form: str, mark: str, dropped: bool) -> None:
+    route = read_routes()[0]
+    network = f"<network><name>x</name>{mark}<bridge name='{route.device}'/></network>"
+    (tmp_path / "x.xml").write_text(form.format(network), encoding="utf-8")
+
+    assert (route.device not in {found.device for found in read_routes([f"{tmp_path}/*.xml"])}) is dropped
