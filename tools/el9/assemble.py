@@ -232,7 +232,7 @@ def hide_debian(root: Root) -> None:
 
 def resolves(root: Root, link: Path) -> bool:
     """Whether a symbolic link inside the root leads to something there; one to /dev/null masks a unit and does."""
-    for _ in range(10):
+    for _attempt in range(10):
         target = str(link.readlink())
         if target == "/dev/null":
             return True

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -42,7 +43,7 @@ def _arguments(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 
 
 def _run(arguments: argparse.Namespace) -> str:
-    identity, settings = Identity.of(), Settings.read()
+    identity, settings = Identity.of(), Settings.read(os.environ)
     lookalike = Lookalike(identity, settings)
     if arguments.verb == "key":
         return lookalike.key()

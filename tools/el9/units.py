@@ -15,7 +15,7 @@ PROXY = "/usr/lib/systemd/systemd-socket-proxyd"
 
 def stub_unit(name: str) -> str:
     """A unit under a true name that does nothing. :raises ValueError: no stub for units of this kind"""
-    stem, _, kind = name.rpartition(".")
+    stem, _dot, kind = name.rpartition(".")
     if kind == "service":
         command = "ExecStart=/usr/bin/sleep infinity\nExecReload=/usr/bin/true\n"
         return f"[Unit]\nDescription=Stub of {stem}\n\n[Service]\n{command}\n[Install]\nWantedBy=multi-user.target\n"

@@ -137,7 +137,7 @@ def machine_options(dump: str, env: Mapping[str, str]) -> list[str]:
     """Lines for apt.conf: from ``apt-config dump``, and proxies that stand in the environment only."""
     lines = []
     for line in dump.splitlines():
-        key, _, value = line.partition(" ")
+        key, _space, value = line.partition(" ")
         if OPTIONS.match(key) and value not in ('"";', ""):
             lines.append(line)
     for scheme in ("http", "https"):

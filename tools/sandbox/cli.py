@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -63,7 +64,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if getattr(arguments, "named", None):
         arguments.name = arguments.named
     try:
-        return int(globals()[f"_{arguments.verb}"](arguments, Identity.of(), Settings.read()))
+        return int(globals()[f"_{arguments.verb}"](arguments, Identity.of(), Settings.read(os.environ)))
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1

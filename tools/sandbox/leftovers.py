@@ -121,7 +121,7 @@ def leftovers(identity: Identity, client: Optional[Any]) -> list[str]:
     if client:
         found += [f"{kind} {getattr(thing, 'name', '') or thing.id}" for kind, thing in owned(client, identity)]
     found += [f"network namespace {namespace.path}"] if namespace.bound() else []
-    found += [f"interface {name}" for _, name in socket.if_nameindex() if name in (identity.link, identity.peer, identity.bridge)]
+    found += [f"interface {name}" for _index, name in socket.if_nameindex() if name in (identity.link, identity.peer, identity.bridge)]
     if os.geteuid() == 0:
         found += [f"nftables table ip {identity.tag}"] if namespace.table_exists() else []
         found += [f"iptables rule {rule}" for rule in namespace.forward_rules()]

@@ -9,7 +9,6 @@ Nothing has to be remembered to find it again: ``down`` works after a kill at an
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -145,7 +144,7 @@ class Settings:
     boot_seconds: int = 180
 
     @classmethod
-    def read(cls, env: Mapping[str, str] = os.environ) -> Settings:
+    def read(cls, env: Mapping[str, str]) -> Settings:
         seconds = env.get("HYBRIDLAB_BOOT_SECONDS", "180")
         if not seconds.isdigit() or int(seconds) == 0:
             raise SandboxError(f"HYBRIDLAB_BOOT_SECONDS is '{seconds}'", "Give a number of seconds, such as 180")

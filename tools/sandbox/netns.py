@@ -66,7 +66,7 @@ class Namespace:
         return self.path.exists() and self.path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
 
     def link_exists(self) -> bool:
-        return self.identity.link in (name for _, name in socket.if_nameindex())
+        return self.identity.link in (name for _index, name in socket.if_nameindex())
 
     def table_exists(self) -> bool:
         nft = find_command("nft")

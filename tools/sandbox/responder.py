@@ -44,8 +44,8 @@ class Udp(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
-        self.transport.sendto(peer_line(address) if data == b"peer?" else data, address)
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(peer_line(addr) if data == b"peer?" else data, addr)
 
 
 async def serve(host: str = "0.0.0.0", port: int = PORT) -> None:

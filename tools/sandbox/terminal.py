@@ -38,7 +38,7 @@ def shell(container: Any, argv: list[str]) -> int:
     try:
         tty.setraw(sys.stdin)
         while True:
-            ready, _, _ = select.select([descriptor, sys.stdin], [], [])
+            ready, _writable, _failed = select.select([descriptor, sys.stdin], [], [])
             if descriptor in ready:
                 data = os.read(descriptor, 65536)
                 if not data:

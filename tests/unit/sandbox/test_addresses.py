@@ -69,7 +69,7 @@ def test_a_wanted_uplink_that_is_free_is_taken() -> None:
 
 def test_hosts_get_the_lowest_free_address_and_never_the_internet_s() -> None:
     used: list[str] = []
-    for _ in range(9):
+    for _attempt in range(9):
         used.append(addresses.next_host_address("203.0.113.0/24", used))
     assert used[0] == "203.0.113.2"
     assert used[-2:] == ["203.0.113.9", "203.0.113.11"]
@@ -80,7 +80,7 @@ def test_hosts_get_the_lowest_free_address_and_never_the_internet_s() -> None:
 def test_a_full_uplink_names_the_cure() -> None:
     used: list[str] = []
     with pytest.raises(SandboxError, match="down --name"):
-        for _ in range(40):
+        for _attempt in range(40):
             used.append(addresses.next_host_address("198.18.0.0/27", used))
     assert len(used) == 28
 

@@ -48,7 +48,7 @@ def test_addresses_of_package_sources() -> None:
 
 def test_the_report_says_what_is_done_instead() -> None:
     for line in machine.capability_report("own"):
-        what, _, instead = line.partition(": ")
+        what, _colon, instead = line.partition(": ")
         assert what and instead and "\n" not in line
 
 
