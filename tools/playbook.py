@@ -51,9 +51,9 @@ class Outcome:
         return sum(host["changed"] for host in self.stats.values())
 
     def task(self, name: str) -> TaskResult:
-        """The last result of the task of that name; KeyError when it did not run."""
+        """The last result of the task of that name, in whatever role; KeyError when it did not run."""
         for task in reversed(self.tasks):
-            if task.name == name:
+            if task.name.rpartition(" : ")[2] == name:
                 return task
         raise KeyError(f"no task {name!r} in this run:\n{self.output[-4000:]}")
 

@@ -55,7 +55,9 @@ options:
         Docker sets the policy of iptables' chain C(FORWARD) to C(DROP) when it is the one that turns forwarding on, and that refuses what this table lets pass.
         With V(auto), where C(iptables) is installed, the chain C(DOCKER-USER) gets one rule that accepts packets with the mark of this table.
         The chain is made when it is missing. Docker keeps what it finds in it.
-      - The rule lives in the kernel only. Put it back at boot, after O(path) is loaded.
+      - >-
+        The rule lives in the kernel only. A reboot ends it, and so does a start or complete reload of firewalld, which empties iptables. Where firewalld runs,
+        let it keep the same chain and rule in C(/etc/firewalld/direct.xml); elsewhere put it back at boot, after O(path) is loaded.
       - With V(never), iptables is left alone.
     type: str
     choices: [auto, never]

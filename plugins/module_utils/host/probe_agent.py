@@ -178,10 +178,10 @@ def dns(server: str, timeout: float, name: str, kind: int = 1, group: int = 1, p
 def _dns_addresses(data: bytes) -> list[str]:
     questions, answers = struct.unpack("!HH", data[4:8])
     place = 12
-    for _ in range(questions):
+    for _question in range(questions):
         place = _skip_name(data, place) + 4
     found = []
-    for _ in range(answers):
+    for _answer in range(answers):
         place = _skip_name(data, place)
         kind, _group, _ttl, size = struct.unpack("!HHIH", data[place : place + 10])
         if (kind, size) == (1, 4):
@@ -205,7 +205,7 @@ def taken(interface: str, addresses: list[str], wait: float) -> dict[str, Any]:
     found = set()
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ARP)) as link:
         link.bind((interface, _ETH_P_ARP))
-        for _ in range(2):
+        for _round in range(2):
             for address in wanted:
                 body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + b"\0" * 4 + b"\0" * 6 + address
                 link.send(b"\xff" * 6 + mac + struct.pack("!H", _ETH_P_ARP) + body)
@@ -322,7 +322,8 @@ def _serve(request: dict[str, Any], lock: threading.Lock) -> None:
     except Exception as error:  # whatever it is, the other side waits for an answer
         answer = {"result": "error", "why": f"{type(error).__name__}: {error}"}
     with lock:
-        print(json.dumps({"id": ident, **answer}), flush=True)
+        sys.stdout.write(json.dumps({"id": ident, **answer}) + "\n")
+        sys.stdout.flush()
 
 
 def main() -> None:
