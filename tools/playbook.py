@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -35,12 +36,14 @@ class TaskResult:
 class Outcome:
     """A finished run.
 
-    seconds: wall time of the whole process
-    tasks:   results in the order of the run; empty unless the run was asked for JSON
+    seconds:     wall time of the whole process
+    cpu_seconds: processor time, user and system, of the process and its children on the controller; the host's own is not in it
+    tasks:       results in the order of the run; empty unless the run was asked for JSON
     """
 
     rc: int
     seconds: float
+    cpu_seconds: float
     output: str
     tasks: tuple[TaskResult, ...] = ()
     stats: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -80,6 +83,7 @@ def environment(sandbox: Optional[str] = None, as_json: bool = False) -> dict[st
 
 def run(playbook: str, inventory: str, *arguments: str, sandbox: Optional[str] = None) -> Outcome:
     """Run quietly and return every task's result. The run's own failure is in ``rc``, not an exception."""
+    used = _children_cpu_seconds()
     started = time.monotonic()
     process = subprocess.run(
         command(playbook, inventory, *arguments),
@@ -90,13 +94,20 @@ def run(playbook: str, inventory: str, *arguments: str, sandbox: Optional[str] =
         check=False,
     )
     seconds = time.monotonic() - started
+    used = _children_cpu_seconds() - used
     report = _report(process.stdout)
-    return Outcome(process.returncode, seconds, process.stdout + process.stderr, tuple(_tasks(report)), report.get("stats", {}))
+    return Outcome(process.returncode, seconds, used, process.stdout + process.stderr, tuple(_tasks(report)), report.get("stats", {}))
 
 
 def show(playbook: str, inventory: str, *arguments: str, sandbox: Optional[str] = None) -> int:
     """Run with its output on this terminal; returns the exit code."""
     return subprocess.run(command(playbook, inventory, *arguments), cwd=CHECKOUT, env=environment(sandbox), check=False).returncode
+
+
+def _children_cpu_seconds() -> float:
+    """User and system time of all ended children of this process, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _report(stdout: str) -> dict[str, Any]:

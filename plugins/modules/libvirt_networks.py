@@ -139,8 +139,11 @@ options:
     default: []
 notes:
   - >-
-    A restart of a network unplugs the interfaces of running guests from its bridge. libvirt plugs them in again when its daemon is restarted
-    (libvirtd, or virtqemud), or when the guest is.
+    A restart of a network unplugs the interfaces of running guests from its bridge. libvirt alone plugs them in again only when its daemon
+    (libvirtd, or virtqemud) or the guest is restarted. So this module does it, right after the start, with C(ip link set).
+    Interfaces of running guests in a declared network that are found in no bridge are plugged in too.
+  - >-
+    When that fails for a guest, and always with a O(uri) of another host, a warning names the guest and the command to run there.
 """
 
 EXAMPLES = r"""
@@ -262,7 +265,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_plan import plan_network, plan_networks
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import describe_observed
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Define, Plan, Step, shell
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Plan, Step
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import (
     apply_network,
     leases,
@@ -270,7 +273,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt im
     observe_network,
     observe_networks,
 )
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt_run import Kind, open_connection, reconcile
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt_run import ARGUMENTS, Kind, open_connection, reconcile, rendered
 
 
 class Networks:
@@ -282,7 +285,7 @@ class Networks:
 
     def run(self) -> dict[str, Any]:
         if self.params["state"] == "rendered":
-            return self._rendered()
+            return rendered(self.module, "net", plan_networks("overridden", self.params["config"], []))
         if self.params["state"] == "gathered":
             return self._gathered()
         return reconcile(self.module, Kind("network", "net", self._plan, apply_network, self._remains))
@@ -303,12 +306,6 @@ class Networks:
             return ["it is still running"] if found is not None and found.active else []
         again = plan_network(step.wanted, found)
         return [f"{type(operation).__name__.lower()} is still needed" for operation in again.operations]
-
-    def _rendered(self) -> dict[str, Any]:
-        plan = plan_networks("overridden", self.params["config"], [])
-        rendered = [{"name": operation.name, "xml": operation.xml} for operation in plan.operations if isinstance(operation, Define)]
-        commands = [shell(operation, self.params["uri"], "net", self.params["backup_dir"]) for operation in plan.operations]
-        return {"changed": False, "rendered": rendered, "commands": commands}
 
     def _gathered(self) -> dict[str, Any]:
         named = {entry["name"] for entry in self.params["config"]}
@@ -352,12 +349,9 @@ def main() -> None:
                     "active": {"type": "bool", "default": True},
                 },
             },
-            "state": {"type": "str", "default": "merged", "choices": ["merged", "overridden", "deleted", "gathered", "rendered"]},
-            "uri": {"type": "str", "default": "qemu:///system"},
-            "allow_disruption": {"type": "bool", "default": False},
+            **ARGUMENTS,
             "adopt": {"type": "bool", "default": False},
             "decommission": {"type": "list", "elements": "str", "default": []},
-            "backup_dir": {"type": "path", "default": "/var/lib/hybridlab/rollback"},
         },
         supports_check_mode=True,
     )

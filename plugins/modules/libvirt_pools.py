@@ -142,9 +142,9 @@ from typing import Any, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.pools import describe_pool, plan_pool, plan_pools
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Define, Plan, Step, shell
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Plan, Step
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import apply_pool, observe_guests, observe_pools
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt_run import Kind, open_connection, reconcile
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt_run import ARGUMENTS, Kind, open_connection, reconcile, rendered
 
 
 class Pools:
@@ -156,7 +156,7 @@ class Pools:
 
     def run(self) -> dict[str, Any]:
         if self.params["state"] == "rendered":
-            return self._rendered()
+            return rendered(self.module, "pool", plan_pools("overridden", self.params["config"], []))
         if self.params["state"] == "gathered":
             return self._gathered()
         return reconcile(self.module, Kind("pool", "pool", self._plan, apply_pool, self._remains))
@@ -169,12 +169,6 @@ class Pools:
         if step.wanted is None:
             return ["it is still defined"] if found is not None else []
         return [f"{type(operation).__name__.lower()} is still needed" for operation in plan_pool(step.wanted, found).operations]
-
-    def _rendered(self) -> dict[str, Any]:
-        plan = plan_pools("overridden", self.params["config"], [])
-        rendered = [{"name": operation.name, "xml": operation.xml} for operation in plan.operations if isinstance(operation, Define)]
-        commands = [shell(operation, self.params["uri"], "pool", self.params["backup_dir"]) for operation in plan.operations]
-        return {"changed": False, "rendered": rendered, "commands": commands}
 
     def _gathered(self) -> dict[str, Any]:
         named = {entry["name"] for entry in self.params["config"]}
@@ -199,10 +193,7 @@ def main() -> None:
                     "active": {"type": "bool", "default": True},
                 },
             },
-            "state": {"type": "str", "default": "merged", "choices": ["merged", "overridden", "deleted", "gathered", "rendered"]},
-            "uri": {"type": "str", "default": "qemu:///system"},
-            "allow_disruption": {"type": "bool", "default": False},
-            "backup_dir": {"type": "path", "default": "/var/lib/hybridlab/rollback"},
+            **ARGUMENTS,
         },
         supports_check_mode=True,
     )

@@ -41,6 +41,11 @@ def assert_same(before: str, after: str) -> None:
     assert not changes, "\n".join(changes[:80])
 
 
+def sections(snapshot: str) -> dict[str, str]:
+    """The parts of a snapshot by their names."""
+    return {name: text for name, _newline, text in (part.partition("\n") for part in snapshot.split("# ")[1:])}
+
+
 def changed_segments(tmp_path: Path, change: Callable[[list[dict[str, Any]]], None]) -> list[str]:
     """Arguments that run a playbook with a changed copy of the model's segments."""
     segments = copy.deepcopy(yaml.safe_load(SEGMENTS.read_text(encoding="utf-8"))["platform_segments"])
@@ -110,11 +115,11 @@ def test_what_would_cut_traffic_is_refused_until_it_is_allowed(bare_host: Lab, t
 
     arguments = changed_segments(tmp_path, rename_the_bridge)
     networks = "virsh net-dumpxml container"
-    before = bare_host.sh(networks)
+    before = bare_host.snapshot()
     refused = bare_host.play("playbooks/segments.yml", *arguments)
     assert refused.rc != 0
-    assert "allow_disruption" in refused.failures()
-    assert bare_host.sh(networks) == before
+    assert "segments_allow_disruption" in refused.failures()
+    assert_same(before, bare_host.snapshot())
     allowed = bare_host.played("playbooks/segments.yml", *arguments, "-e", "segments_allow_disruption=true")
     assert "br-boxes" in bare_host.sh(networks)
     backup = allowed.task("Build the segments' networks").result["backups"][0]
@@ -130,13 +135,22 @@ def test_the_declared_state_comes_back(bare_host: Lab) -> None:
 
 
 def test_teardown_leaves_the_host_as_it_was(bare_host: Lab, runs: dict[str, Any]) -> None:
-    bare_host.played("playbooks/teardown.yml")
-    assert bare_host.played("playbooks/teardown.yml").changed == 0
+    bare_host.played("playbooks/teardown.yml", "-e", "teardown=sandbox")
+    assert bare_host.played("playbooks/teardown.yml", "-e", "teardown=sandbox").changed == 0
     bare_host.restart()
-    rest = bare_host.snapshot()
-    assert "br-" not in rest.split("# links")[1].split("# rules")[0]
-    assert "hybridlab_segments" not in rest
-    assert rest.split("# forwarding")[1].split()[0] == "0"
+    bare, rest = sections(runs["bare"]), sections(bare_host.snapshot())
+    for name in ("links", "addresses", "forwarding"):
+        assert rest[name] == bare[name], name
+    assert "hybridlab" not in rest["rules"] + rest["units"] + bare_host.sh("iptables -S")
+    assert rest["networks"].split() == ["default", "inactive", "no", "yes"]
+    ours = {line.split()[0] for line in rest["modes"].splitlines() if "hybridlab" in line}
+    assert {path for path in ours if not path.startswith("/var/lib/hybridlab")} == {"/etc/firewalld/policies/hybridlab-host.xml"}
+
+
+def test_teardown_wants_to_be_meant(bare_host: Lab) -> None:
+    refused = bare_host.play("playbooks/teardown.yml", "-e", "teardown=lab")
+    assert refused.rc != 0
+    assert "-e teardown=sandbox" in refused.failures()
 
 
 def test_a_host_that_was_torn_down_can_be_built_again(bare_host: Lab) -> None:

@@ -20,6 +20,7 @@ from tools.sandbox.runtime_wrapper import CAPABILITIES, bounding_set
 # command -> Debian package
 OWN_ENGINE_NEEDS = {"dockerd": "docker.io", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "runc": "runc", "iptables": "iptables"}
 BASE_NEEDS = {"mmdebstrap": "mmdebstrap"}
+SETUP = Path(__file__).parents[1] / "setup.sh"
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/bin")
 
 
@@ -45,10 +46,12 @@ def missing_packages(needs: dict[str, str]) -> list[str]:
 def require(needs: dict[str, str], install: bool, log: Path) -> None:
     """Installs the packages behind missing commands where that is allowed, else names them.
 
-    :raises SandboxError: something is missing and ``install`` is false, or this is not root
+    :raises SandboxError: something is missing and ``install`` is false, this is not root, or the packages did not help
     """
     packages = missing_packages(needs)
     if not packages:
+        if install and os.geteuid() == 0:
+            run_logged([str(SETUP), "--packages"], log, "Cure that and repeat the up verb")  # ends what a killed installation began
         return
     listed = " ".join(packages)
     if not install:
@@ -57,20 +60,11 @@ def require(needs: dict[str, str], install: bool, log: Path) -> None:
         )
     if os.geteuid() != 0:
         raise SandboxError(f"--install needs root to install {listed}", "Use sudo, or have an administrator install them")
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    # No service of a package may start here: only our own daemon, in its own namespace, is wanted.
-    policy = Path("/usr/sbin/policy-rc.d")
-    placed = not policy.exists()
-    if placed:
-        policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
-        policy.chmod(0o755)
-    try:
-        with Step(f"packages {listed}"):
-            run_logged(["apt-get", "update"], log, "Repair the machine's APT sources", environment)
-            run_logged(["apt-get", "install", "--yes", "--no-install-recommends", *packages], log, f"Install {listed} by hand", environment)
-    finally:
-        if placed:
-            policy.unlink()
+    with Step(f"packages {listed}"):
+        run_logged([str(SETUP), "--packages", *packages], log, f"Repair the machine's APT sources, or install {listed} by hand")
+    left = missing_packages(needs)
+    if left:
+        raise SandboxError(f"this machine still lacks {' '.join(left)}", f"Install what holds {', '.join(sorted(needs))} by hand; {log} says what was tried")
 
 
 def capability_report(engine: str) -> list[str]:

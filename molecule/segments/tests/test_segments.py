@@ -52,7 +52,7 @@ def test_no_other_network_is_active(host: Any) -> None:
 
 def test_forwarding_is_on_now_and_after_a_reboot(host: Any) -> None:
     assert host.sysctl("net.ipv4.ip_forward") == 1
-    assert host.file("/etc/sysctl.d/60-hybridlab.conf").contains("net.ipv4.ip_forward")
+    assert host.file("/etc/sysctl.d/99-zz-hybridlab.conf").contains("net.ipv4.ip_forward")
 
 
 def test_rules_are_loaded_from_a_private_file_before_the_network(host: Any) -> None:

@@ -28,6 +28,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks i
     DnsHost,
     Guest,
     Observed,
+    Tap,
     check_apart,
     declare,
     describe,
@@ -36,6 +37,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks i
 )
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, unique
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import (
+    Attach,
     Autostart,
     Backup,
     Define,
@@ -50,6 +52,8 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh impo
 
 # Fields of a running network's bridge and dnsmasq that libvirt sets at start only (virNetworkUpdate refuses their sections).
 _RESTART_FIELDS = ("bridge", "address", "prefix", "domain", "mtu")
+# Linux gives it to a bridge that is told nothing else (ETH_DATA_LEN).
+_MTU_DEFAULT = 1500
 
 
 def plan_networks(
@@ -97,11 +101,14 @@ def plan_network(wanted: Declared, found: Optional[Observed], guests: Sequence[G
     kept_is_right = found.owned and found.persistent == definition
     disruptive: list[str] = []
     operations = []
+    # What an earlier stop of the network, or a run that was cut short, has left without a bridge.
+    plugs = attachments(definition, guests) if wanted.active else []
     if found.live is not None and wanted.active:
         disruptive = restart_reasons(found.live, definition)
         updates = [] if disruptive else live_updates(found.live, definition, managed_ip_index(found.xml))
         if disruptive:
             operations += [redefine[0], Destroy(name), redefine[1], Start(name)]
+            plugs = attachments(definition, guests, found.live.bridge)
             disruptive = _with_guests(disruptive, users(guests, name, found.live.bridge, running=True))
         elif updates and found.owned and found.persistent == found.live:
             operations += [Update(name, *update, config=True) for update in updates]
@@ -117,9 +124,25 @@ def plan_network(wanted: Declared, found: Optional[Observed], guests: Sequence[G
     else:
         operations += [] if kept_is_right else redefine
         operations += [Start(name)] if wanted.active else []
+    operations += plugs
     if found.autostart != wanted.autostart:
         operations.append(Autostart(name, wanted.autostart))
     return Step(name, tuple(operations), wanted, tuple(disruptive), describe_observed(found), after)
+
+
+def attachments(definition: Definition, guests: Sequence[Guest], stopped: Optional[str] = None) -> list[Attach]:
+    """The taps to plug into the network's bridge: those that are in none, and all when its old bridge ``stopped`` goes away."""
+
+    def belongs(tap: Tap) -> bool:
+        # An interface in a libvirt network names a bridge too, but that of the time when the guest started.
+        return tap.network == definition.name if tap.network else tap.bridge == (stopped or definition.bridge)
+
+    return [
+        Attach(definition.name, guest.name, tap.device, str(definition.bridge), None if tap.mtu else definition.mtu or _MTU_DEFAULT, tap.isolated)
+        for guest in guests
+        for tap in guest.taps
+        if belongs(tap) and (stopped or tap.unplugged)
+    ]
 
 
 def restart_reasons(live: Definition, wanted: Definition) -> list[str]:
@@ -193,7 +216,8 @@ def _retire(name: str, found: Mapping[str, Observed], named: Mapping[str, Any], 
     if operations and using:
         raise ResourceError(
             f"decommission: network {name!r} is used by the guests {', '.join(using)}; nothing was changed. "
-            "Move their interfaces to another network or undefine them, then run again.",
+            f"Move their interfaces to another network or undefine them, or take {name!r} out of `decommission` "
+            "(the role's segments_decommission), then run again.",
             guests=using,
         )
     if not operations:

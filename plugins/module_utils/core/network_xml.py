@@ -10,12 +10,12 @@ address, further ``<ip>`` elements, port groups, DNS records of other kinds) sta
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import AddressRange
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import Definition, DhcpHost, DnsHost, Guest
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import Definition, DhcpHost, DnsHost, Guest, Tap
 
 NAMESPACE = "urn:hybridlab:platform:1"
 _OWNER = f"{{{NAMESPACE}}}platform"
@@ -96,7 +96,7 @@ def managed_ip_index(xml: str) -> int:
 
 
 def read_guest(name: str, running: bool, documents: Sequence[str]) -> Guest:
-    """What a domain uses, from its running and kept XML together."""
+    """What a domain uses, from its running and kept XML together; the running one comes first."""
     roots = [ET.fromstring(xml) for xml in documents]
 
     def values(path: str, attribute: str) -> frozenset[str]:
@@ -109,7 +109,23 @@ def read_guest(name: str, running: bool, documents: Sequence[str]) -> Guest:
         bridges=values("devices/interface/source", "bridge"),
         pools=values("devices/disk/source", "pool"),
         files=values("devices/disk/source", "file"),
+        taps=tuple(_read_taps(roots[0])) if running else (),
     )
+
+
+def _read_taps(root: ET.Element) -> Iterator[Tap]:
+    for entry in root.iterfind("devices/interface"):
+        source, target, mtu, port = (entry.find(tag) for tag in ("source", "target", "mtu", "port"))
+        device = None if target is None else target.get("dev")
+        if source is None or not device or entry.get("type") not in ("network", "bridge"):
+            continue
+        yield Tap(
+            device=device,
+            network=source.get("network"),
+            bridge=source.get("bridge"),
+            mtu=None if mtu is None else int(mtu.get("size", "0")),
+            isolated=port is not None and port.get("isolated") == "yes",
+        )
 
 
 def range_element(entry: AddressRange) -> ET.Element:

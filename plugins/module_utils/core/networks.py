@@ -115,11 +115,30 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """The host's end of a running guest's interface.
+
+    network:   name of its libvirt network; None when it is attached to ``bridge`` by name
+    mtu:       the interface's own, in bytes; None when it has that of the bridge
+    isolated:  whether the bridge keeps it apart from other isolated ports
+    unplugged: the device is there, and in no bridge
+    """
+
+    device: str
+    network: Optional[str] = None
+    bridge: Optional[str] = None
+    mtu: Optional[int] = None
+    isolated: bool = False
+    unplugged: bool = False
+
+
+@dataclass(frozen=True)
 class Guest:
     """A defined domain and what its interfaces and disks stand on, running or not.
 
     bridges: host bridges to which it is attached by name
     pools:   storage pools named by its disks; files: paths of its disks
+    taps:    of a running domain
     """
 
     name: str
@@ -128,6 +147,7 @@ class Guest:
     bridges: frozenset[str] = frozenset()
     pools: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
+    taps: tuple[Tap, ...] = ()
 
 
 def users(guests: Sequence[Guest], name: str, bridge: Optional[str], running: bool = False) -> list[str]:

@@ -153,7 +153,8 @@ def plan_pools(
             if other.path == wanted.path and other.name != wanted.name and other.name not in leaving:
                 raise ResourceError(
                     f"config[{wanted.name}].path: found {wanted.path!r}, which is the directory of pool {other.name!r}; nothing was changed. "
-                    "Choose another directory, or declare the pool under that name."
+                    f"Choose another directory, or declare it (in the model: platform_pools) with name: {other.name}; "
+                    "a pool that this collection did not make is then used as it is."
                 )
     steps = [_remove(pool, guests) for pool in gone]
     steps += [plan_pool(wanted, found.get(wanted.name), guests) for wanted in declared]

@@ -73,7 +73,34 @@ class Update:
     parent_index: int = -1
 
 
-Operation = Union[Backup, Define, Undefine, Build, Start, Destroy, Autostart, Update]
+@dataclass(frozen=True)
+class Attach:
+    """Plugs a running guest's tap into the bridge of network ``name``.
+
+    libvirt has no call for it: virDomainUpdateDeviceFlags compares an interface that stays in its network with the bridge noted when
+    the guest started (qemuDomainChangeNet), so it does nothing. Only a start of the daemon looks (networkNotifyPort).
+
+    mtu: to be set on the tap, in bytes; None leaves it as it is
+    """
+
+    name: str
+    guest: str
+    device: str
+    bridge: str
+    mtu: Optional[int] = None
+    isolated: bool = False
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """Command lines that do it, one after the other."""
+        # As libvirt does: the MTU first, else the bridge takes over that of its new port.
+        size = [] if self.mtu is None else ["mtu", str(self.mtu)]
+        plug = [["ip", "link", "set", "dev", self.device, *size], ["ip", "link", "set", "dev", self.device, "master", self.bridge]]
+        isolate = ["ip", "link", "set", "dev", self.device, "type", "bridge_slave", "isolated", "on"]
+        return [*(plug if size else plug[1:]), *([isolate] if self.isolated else [])]
+
+
+Operation = Union[Backup, Define, Undefine, Build, Start, Destroy, Autostart, Update, Attach]
 
 
 @dataclass(frozen=True)
@@ -130,6 +157,8 @@ def shell(operation: Operation, uri: str, kind: str, backup_dir: str) -> str:
         dump = shell_line([*virsh, f"{kind}-dumpxml", "--inactive", operation.name])
         target = f"{shlex.quote(f'{backup_dir}/{operation.name}')}-$(date -u +%Y%m%dT%H%M%SZ).xml"
         return f"install -d -m 0700 {shlex.quote(backup_dir)} && (umask 077 && {dump} > {target})"
+    if isinstance(operation, Attach):
+        return " && ".join(shell_line(line) for line in operation.lines)
     if isinstance(operation, Define):
         return here_document([*virsh, f"{kind}-define", "/dev/stdin"], operation.xml)
     if isinstance(operation, Autostart):

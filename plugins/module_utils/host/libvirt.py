@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
+from urllib.parse import urlsplit
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_xml import is_owned, read_guest, read_network
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import Guest, Observed
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.pools import ObservedPool, read_pool_xml
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, shell_line
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import (
+    Attach,
     Autostart,
     Backup,
     Build,
@@ -46,13 +50,15 @@ class LibvirtUnavailableError(ResourceError):
     """libvirt is not installed, or nothing answers at the URI."""
 
 
+class LibvirtMissingError(LibvirtUnavailableError):
+    """libvirt's Python module is not installed."""
+
+
 @contextmanager
 def connection(uri: str) -> Iterator[Any]:
     """An open virConnect. LibvirtUnavailableError says what to install or start."""
     if libvirt is None:
-        raise LibvirtUnavailableError(
-            "the Python module libvirt is missing on the managed host; install the package python3-libvirt there (role kvm_host does)"
-        )
+        raise LibvirtMissingError("the Python module libvirt is missing on the managed host; install the package python3-libvirt there (role kvm_host does)")
     # Else libvirt prints every error to stderr, also those that are handled.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     try:
@@ -96,12 +102,14 @@ def observe_guests(conn: Any) -> list[Guest]:
     """All domains, running or only defined."""
     with errors():
         guests = []
+        local = _is_local(conn)
         for domain in conn.listAllDomains():
             running = bool(domain.isActive())
             documents = [domain.XMLDesc(0)]
             if running and domain.isPersistent():
                 documents.append(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-            guests.append(read_guest(domain.name(), running, documents))
+            guest = read_guest(domain.name(), running, documents)
+            guests.append(replace(guest, taps=tuple(replace(tap, unplugged=local and _is_unplugged(tap.device)) for tap in guest.taps)))
         return guests
 
 
@@ -151,6 +159,23 @@ def apply_pool(conn: Any, operation: Operation) -> None:
             _apply_common(pool, operation)
 
 
+def attach(conn: Any, operation: Attach) -> None:
+    """ResourceError names the guest and what to do for it."""
+    try:
+        with errors():
+            local = _is_local(conn)
+        if not local:
+            raise ResourceError("libvirt runs on another host")
+        for line in operation.lines:
+            _run(line)
+    except ResourceError as error:
+        by_hand = " && ".join(shell_line(line) for line in operation.lines)
+        raise ResourceError(
+            f"guest {operation.guest}: its interface {operation.device} was not plugged into bridge {operation.bridge} of network {operation.name} "
+            f"again: {error}. The guest is cut off there. Run `{by_hand}` on the host of the guest, or restart the guest"
+        ) from None
+
+
 def keep_definition(backup: Backup, directory: str) -> str:
     """Writes the old definition to ``directory`` (made with mode 0700), mode 0600; returns the file's path."""
     folder = Path(directory)
@@ -169,6 +194,25 @@ def keep_definition(backup: Backup, directory: str) -> str:
     except OSError as error:
         raise ResourceError(f"backup_dir: found {directory!r}: {error.strerror}; make it writable, or name another directory") from None
     return str(path)
+
+
+def _is_local(conn: Any) -> bool:
+    """Whether the guests' devices are those of this host; a remote URI names the other one."""
+    return not urlsplit(conn.getURI()).hostname
+
+
+def _run(line: list[str]) -> None:
+    try:
+        subprocess.run(line, capture_output=True, text=True, check=True)
+    except subprocess.CalledProcessError as error:
+        raise ResourceError(f"{shell_line(line)}: {error.stderr.strip()}") from None
+    except OSError as error:
+        raise ResourceError(f"{shell_line(line)}: {error.strerror}") from None
+
+
+def _is_unplugged(device: str) -> bool:
+    folder = Path("/sys/class/net", device)
+    return folder.exists() and not (folder / "master").exists()
 
 
 def _apply_common(target: Any, operation: Operation) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import (
+    Attach,
     Backup,
     Define,
     Destroy,
@@ -21,7 +22,21 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh impo
     Step,
     shell,
 )
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import LibvirtUnavailableError, connection, keep_definition
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import (
+    LibvirtMissingError,
+    LibvirtUnavailableError,
+    attach,
+    connection,
+    keep_definition,
+)
+
+# Of the modules' argument_spec, what the documentation fragment libvirt describes, and the states.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "state": {"type": "str", "default": "merged", "choices": ["merged", "overridden", "deleted", "gathered", "rendered"]},
+    "uri": {"type": "str", "default": "qemu:///system"},
+    "allow_disruption": {"type": "bool", "default": False},
+    "backup_dir": {"type": "path", "default": "/var/lib/hybridlab/rollback"},
+}
 
 
 @dataclass
@@ -44,13 +59,18 @@ class Kind:
 
 
 def open_connection(module: Any, stack: ExitStack) -> Optional[Any]:
-    """A connection that ``stack`` closes. None in check mode on a host that has no libvirt yet, with a warning."""
+    """A connection that ``stack`` closes. None, with a warning, on a host that has no libvirt yet, in check mode or when things are to be removed.
+
+    A real removal takes only libvirt that is not installed for nothing to remove: a daemon that doesn't answer may have networks.
+    """
     try:
         return stack.enter_context(connection(module.params["uri"]))
     except LibvirtUnavailableError as error:
-        if not module.check_mode:
+        nothing_to_remove = module.params["state"] == "deleted" and isinstance(error, LibvirtMissingError)
+        if not module.check_mode and not nothing_to_remove:
             raise
-        module.warn(f"{error}. Planned as if the host had nothing yet.")
+        taken_for = "There is nothing to remove without it" if nothing_to_remove else "Planned as if the host had nothing yet"
+        module.warn(f"{error}. {taken_for}.")
         return None
 
 
@@ -64,13 +84,22 @@ def reconcile(module: Any, kind: Kind) -> dict[str, Any]:
         if plan.disruptive and not params["allow_disruption"]:
             _refuse(module, kind, plan)
         if not module.check_mode and plan.operations:
-            _apply(conn, kind, plan, params["backup_dir"])
+            _apply(module, conn, kind, plan)
             # Read back. What only this run had to do with, a network of somebody else that it retired, is no longer listed there.
             retired = [step.after for step in plan.steps if step.wanted is None and step.operations and step.after is not None]
             after = sorted([*kind.plan(conn).before, *retired], key=lambda row: str(row["name"]))
-    commands = [shell(operation, params["uri"], kind.virsh, params["backup_dir"]) for operation in plan.operations]
-    answer = result(plan.before, after, commands, diff=module._diff, header=f"{kind.word}s of {params['uri']}")
+    answer = result(plan.before, after, _commands(module, kind.virsh, plan), diff=module._diff, header=f"{kind.word}s of {params['uri']}")
     return {**answer, "disruptive": plan.disruptive, "backups": kind.backups}
+
+
+def rendered(module: Any, virsh: str, plan: Plan) -> dict[str, Any]:
+    """The result of state rendered for a plan of an empty host. ``virsh`` as in Kind."""
+    definitions = [{"name": operation.name, "xml": operation.xml} for operation in plan.operations if isinstance(operation, Define)]
+    return {"changed": False, "rendered": definitions, "commands": _commands(module, virsh, plan)}
+
+
+def _commands(module: Any, virsh: str, plan: Plan) -> list[str]:
+    return [shell(operation, module.params["uri"], virsh, module.params["backup_dir"]) for operation in plan.operations]
 
 
 def _refuse(module: Any, kind: Kind, plan: Plan) -> None:
@@ -81,14 +110,16 @@ def _refuse(module: Any, kind: Kind, plan: Plan) -> None:
     module.warn(f"{message}. The real run refuses it as long as allow_disruption is not true.")
 
 
-def _apply(conn: Any, kind: Kind, plan: Plan, backup_dir: str) -> None:
+def _apply(module: Any, conn: Any, kind: Kind, plan: Plan) -> None:
     steps = [step for step in plan.steps if step.operations]
     for position, step in enumerate(steps):
         done: list[Operation] = []
         try:
             for operation in step.operations:
                 if isinstance(operation, Backup):
-                    kind.backups.append(keep_definition(operation, backup_dir))
+                    kind.backups.append(keep_definition(operation, module.params["backup_dir"]))
+                elif isinstance(operation, Attach):
+                    _attach(module, conn, operation)
                 else:
                     kind.apply(conn, operation)
                 done.append(operation)
@@ -100,13 +131,21 @@ def _apply(conn: Any, kind: Kind, plan: Plan, backup_dir: str) -> None:
             rest = ", ".join(later.name for later in steps[position + 1 :]) or "none"
             finished = ", ".join(earlier.name for earlier in steps[:position]) or "none"
             raise ResourceError(
-                f"{kind.word} {step.name} ({position + 1} of {len(steps)}){failed}: {error}.{_put_back(conn, kind, step, done)} "
+                f"{kind.word} {step.name} ({position + 1} of {len(steps)}){failed}: {error}.{_put_back(module, conn, kind, step, done)} "
                 f"Done before it: {finished}. Not begun: {rest}. Repair the cause and run again.",
                 backups=kind.backups,
             ) from None
 
 
-def _put_back(conn: Any, kind: Kind, step: Step, done: list[Operation]) -> str:
+def _attach(module: Any, conn: Any, operation: Attach) -> None:
+    # A warning, because the other guests are to be served too, and the network itself is as declared.
+    try:
+        attach(conn, operation)
+    except ResourceError as error:
+        module.warn(f"{error}.")
+
+
+def _put_back(module: Any, conn: Any, kind: Kind, step: Step, done: list[Operation]) -> str:
     """Brings back what ran before, when a restart failed halfway; says so."""
     old = next((operation for operation in done if isinstance(operation, Backup)), None)
     stopped = any(isinstance(operation, Destroy) for operation in done)
@@ -118,4 +157,7 @@ def _put_back(conn: Any, kind: Kind, step: Step, done: list[Operation]) -> str:
         kind.apply(conn, Start(step.name))
     except ResourceError as error:
         return f" The old definition could not be started again either ({error}); it is kept in {kind.backups[-1]}."
+    for operation in step.operations:
+        if isinstance(operation, Attach) and step.before is not None:
+            _attach(module, conn, replace(operation, bridge=step.before["bridge"], mtu=None))
     return " The old definition was put back and started."

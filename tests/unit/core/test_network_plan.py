@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any, Optional
@@ -10,9 +12,9 @@ from typing import Any, Optional
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_plan import live_updates, plan_network, plan_networks, restart_reasons
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_xml import write_network
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import Declared, Definition, DhcpHost, Guest, Observed
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import Declared, Definition, DhcpHost, Guest, Observed, Tap
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Autostart, Backup, Define, Destroy, Start, Undefine, Update, shell
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Attach, Autostart, Backup, Define, Destroy, Start, Undefine, Update, shell
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import apply_network, observe_network
 from ansible_collections.hybridlab.platform.tests.unit.core.network_values import PUBLIC, address, addresses, definitions, dns, entry, host, mac
 from ansible_collections.hybridlab.platform.tests.unit.modules.libvirt_host import libvirt_host
@@ -76,6 +78,51 @@ CHANGED_HOSTS = replace(PUBLIC, hosts=(host(10, "web"), host(11, at=12)))
 )
 def test_operations(found: Optional[Observed], declared: Declared, expected: list[str]) -> None:
     assert kinds(found, declared) == expected
+
+
+IN_IT = Tap("vnet0", "public", "br-public")
+BY_BRIDGE = Tap("vnet1", None, "br-public", mtu=1300, isolated=True)
+# It started while its network had the bridge that is now the one of public.
+ELSEWHERE = Tap("vnet2", "other", "br-public")
+
+
+@pytest.mark.parametrize(
+    ("found", "declared", "taps", "kept", "expected"),
+    [
+        (
+            observed(),
+            wanted(replace(PUBLIC, bridge="br-dmz")),
+            [IN_IT, BY_BRIDGE, ELSEWHERE],
+            ["Backup", "Destroy", "Define", "Start"],
+            [("vnet0", "br-dmz", 1500, False), ("vnet1", "br-dmz", None, True)],
+        ),
+        (observed(), wanted(replace(PUBLIC, mtu=1400)), [IN_IT], ["Backup", "Destroy", "Define", "Start"], [("vnet0", "br-public", 1400, False)]),
+        # The bridge that another network gives up is not ours yet: who is attached to it by name goes with that one.
+        (observed(), wanted(replace(PUBLIC, bridge="br-dmz")), [replace(BY_BRIDGE, bridge="br-dmz")], ["Backup", "Destroy", "Define", "Start"], []),
+        # A restart was cut short before or after the start, or somebody restarted the network by hand.
+        (observed(live=None), wanted(), [replace(IN_IT, unplugged=True)], ["Start"], [("vnet0", "br-public", 1500, False)]),
+        (observed(), wanted(), [replace(IN_IT, unplugged=True), BY_BRIDGE], [], [("vnet0", "br-public", 1500, False)]),
+        (observed(), wanted(), [IN_IT, replace(ELSEWHERE, unplugged=True)], [], []),
+        (observed(), wanted(active=False), [replace(IN_IT, unplugged=True)], ["Destroy"], []),
+    ],
+)
+def test_taps_are_plugged_in_again(found: Observed, declared: Declared, taps: list[Tap], kept: list[str], expected: list[tuple[Any, ...]]) -> None:
+    guest = Guest("web", True, frozenset({"public"}), taps=tuple(taps))
+    operations = plan_network(declared, found, [guest]).operations
+    plugs = [operation for operation in operations if isinstance(operation, Attach)]
+    assert [type(operation).__name__ for operation in operations] == kept + ["Attach"] * len(expected)
+    assert [(plug.device, plug.bridge, plug.mtu, plug.isolated) for plug in plugs] == expected
+    assert {plug.guest for plug in plugs} <= {"web"}
+
+
+def test_the_line_for_a_tap_plugs_it_in() -> None:
+    line = shell(Attach("public", "web", "vnet0", "br-public", mtu=1400, isolated=True), "qemu:///system", "net", "/var/lib/x")
+    made = "ip link add br-public type bridge && ip link set dev br-public mtu 1400 && ip link add vnet0 type veth peer name guest0"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", f"{made} && {line} && ip -json -details link show dev vnet0"], capture_output=True, text=True, check=True
+    )
+    (device,) = json.loads(done.stdout)
+    assert (device["master"], device["mtu"], device["linkinfo"]["info_slave_data"]["isolated"]) == ("br-public", 1400, True)
 
 
 def test_updates_go_to_the_kept_definition_only_where_it_equals_the_running_one() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Optional
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_plan import plan_networks
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_xml import is_owned, managed_ip_index, read_guest, read_network, write_network
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import Definition, Guest, declare
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.networks import Definition, Guest, Tap, declare
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from ansible_collections.hybridlab.platform.tests.unit.core.network_values import PUBLIC, definitions, dns, entry, host, mac
 from hypothesis import given
@@ -133,6 +133,23 @@ def test_a_guest_uses_what_its_running_or_its_kept_definition_names() -> None:
     )
     found = read_guest("web", True, [running, kept])
     assert found == Guest("web", True, frozenset({"public"}), frozenset({"br-public", "br-x"}), frozenset({"fast"}), frozenset({"/pool/a.img"}))
+
+
+def test_taps_of_a_guest_are_those_of_its_running_definition() -> None:
+    running = (
+        "<domain><devices>"
+        "<interface type='network'><source network='public' bridge='br-public'/><target dev='vnet0'/><mtu size='1400'/><port isolated='yes'/></interface>"
+        "<interface type='bridge'><source bridge='br-x'/><target dev='vnet1'/></interface>"
+        "<interface type='direct'><source dev='eth0' mode='bridge'/><target dev='macvtap0'/></interface>"
+        "<interface type='network'><source network='public'/></interface>"
+        "</devices></domain>"
+    )
+    kept = "<domain><devices><interface type='bridge'><source bridge='br-y'/><target dev='mine'/></interface></devices></domain>"
+    assert read_guest("web", True, [running, kept]).taps == (
+        Tap("vnet0", "public", "br-public", mtu=1400, isolated=True),
+        Tap("vnet1", None, "br-x"),
+    )
+    assert read_guest("web", False, [kept]).taps == ()
 
 
 @given(definitions(), st.one_of(st.none(), definitions()))

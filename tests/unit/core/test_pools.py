@@ -76,7 +76,11 @@ def test_operations(found: Optional[ObservedPool], wanted: dict[str, Any], expec
         ([entry(path="/srv/new")], [pool(volumes=3)], r"the pool holds volumes \(3\) in '/srv/fast', which are not moved"),
         ([entry(path="/srv/new")], [pool(uuid="x")], r"config\[fast\]: libvirt has a pool 'fast' \(type dir, path /srv/fast\).*did not make"),
         ([entry()], [pool(uuid="x", kind="logical")], "type logical"),
-        ([entry()], [pool(name="default")], r"config\[fast\]\.path: found '/srv/fast', which is the directory of pool 'default'"),
+        (
+            [entry()],
+            [pool(name="default")],
+            r"config\[fast\]\.path: found '/srv/fast', which is the directory of pool 'default'.*platform_pools\) with name: default; .*used as it is",
+        ),
         ([entry(path=None)], [], r"config\[fast\]\.path: found None"),
         ([entry(path="srv")], [], r"config\[fast\]\.path: found 'srv'"),
         ([entry(mode="rwx")], [], r"config\[fast\]\.mode: found 'rwx'"),

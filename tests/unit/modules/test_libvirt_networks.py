@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import libvirt
 import pytest
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_xml import read_guest
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import libvirt as host_libvirt
 from ansible_collections.hybridlab.platform.plugins.modules import libvirt_networks
-from ansible_collections.hybridlab.platform.tests.unit.modules.libvirt_host import Caller, define_guest, libvirt_host
+from ansible_collections.hybridlab.platform.tests.unit.modules.libvirt_host import Caller, define_guest
 
 MAC = "52:54:00:00:01:10"
 PUBLIC: dict[str, Any] = {
@@ -27,12 +28,6 @@ PUBLIC: dict[str, Any] = {
 DATABASE: dict[str, Any] = {"name": "database", "bridge": "br-database", "address": "10.0.3.1", "prefix": 24, "domain": "lab.local"}
 IN_DEFAULT = "<interface type='network'><source network='default'/></interface>"
 IN_PUBLIC = "<interface type='network'><source network='public'/></interface>"
-
-
-@pytest.fixture
-def conn() -> Iterator[Any]:
-    with libvirt_host() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -138,6 +133,7 @@ def test_an_unusable_backup_dir_stops_before_the_change(conn: Any, call: Caller)
 
 def test_a_restart_that_fails_puts_the_old_network_back(conn: Any, call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     call([PUBLIC])
+    define_guest(conn, "web", IN_PUBLIC, running=True)
     genuine = host_libvirt.apply_network
 
     def broken(opened: Any, operation: Any) -> None:
@@ -152,6 +148,8 @@ def test_a_restart_that_fails_puts_the_old_network_back(conn: Any, call: Caller,
     assert "network public (1 of 2) at define:" in failed["msg"]
     assert "old definition was put back and started" in failed["msg"]
     assert "Not begun: database" in failed["msg"]
+    assert "guest web: " in str(failed["warnings"])
+    assert "master br-public" in str(failed["warnings"])
     assert snapshot(conn) == there
 
 
@@ -248,6 +246,7 @@ def test_decommission_is_refused_while_a_guest_is_defined_there(conn: Any, call:
         failed = call([PUBLIC], decommission=["default"], check=check)
         assert failed["failed"] is True
         assert "old-vm" in failed["msg"]
+        assert "segments_decommission" in failed["msg"]
         assert failed["guests"] == ["old-vm"]
     assert snapshot(conn) == there
 
@@ -286,6 +285,72 @@ def test_a_stopped_network_is_stopped_and_started(conn: Any, call: Caller) -> No
     assert call.same_in_check_mode([{**PUBLIC, "active": False, "autostart": False}])["after"][0]["active"] is False
     define_guest(conn, "web", IN_PUBLIC)
     assert call.same_in_check_mode([PUBLIC])["after"][0]["active"] is True
+
+
+def test_interfaces_of_running_guests_are_plugged_in_again(conn: Any, call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    call([PUBLIC])
+    guest = define_guest(conn, "web", IN_PUBLIC, running=True)
+    device = read_guest("web", True, [guest.XMLDesc(0)]).taps[0].device
+    ran: list[tuple[list[str], str]] = []
+
+    def run(line: list[str], **_options: Any) -> None:
+        ran.append((line, conn.networkLookupByName("public").bridgeName()))
+
+    monkeypatch.setattr(host_libvirt.subprocess, "run", run)
+    done = call.same_in_check_mode([{**PUBLIC, "bridge": "br-dmz"}], allow_disruption=True)
+    sized, plugged = f"ip link set dev {device} mtu 1500", f"ip link set dev {device} master br-dmz"
+    assert done["commands"][-1] == f"{sized} && {plugged}"
+    assert ran == [(sized.split(), "br-dmz"), (plugged.split(), "br-dmz")]
+    assert "warnings" not in done
+
+
+@pytest.mark.parametrize("reason", ["no device", "no program", "other host"])
+def test_a_guest_that_stays_cut_off_is_named(conn: Any, call: Caller, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    call([PUBLIC])
+    # The test driver's guests have no taps.
+    define_guest(conn, "web", IN_PUBLIC, running=True)
+    if reason == "no program":
+        monkeypatch.setenv("PATH", "")
+    if reason == "other host":
+        monkeypatch.setattr(libvirt.virConnect, "getURI", lambda _conn: "qemu+ssh://root@elsewhere/system")
+    done = call.same_in_check_mode([{**PUBLIC, "bridge": "br-dmz"}], allow_disruption=True)
+    (warning,) = done["warnings"]
+    assert "guest web:" in str(warning)
+    assert f"Run `{done['commands'][-1]}`" in str(warning)
+    assert {"no device": "Cannot find device", "no program": "No such file", "other host": "another host"}[reason] in str(warning)
+
+
+def test_an_interface_without_a_bridge_is_plugged_in(conn: Any, call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    call([PUBLIC])
+    define_guest(conn, "web", IN_PUBLIC, running=True)
+    unplugged = True
+
+    def run(_line: list[str], **_options: Any) -> None:
+        nonlocal unplugged
+        unplugged = False
+
+    monkeypatch.setattr(host_libvirt, "_is_unplugged", lambda _device: unplugged)
+    monkeypatch.setattr(host_libvirt.subprocess, "run", run)
+    done = call.same_in_check_mode([PUBLIC])
+    assert len(done["commands"]) == 1
+    assert done["disruptive"] == []
+
+
+def test_whether_a_device_is_in_a_bridge() -> None:
+    assert host_libvirt._is_unplugged("lo") is True
+    assert host_libvirt._is_unplugged("absent0") is False
+
+
+def test_nothing_is_removed_where_libvirt_is_not_installed(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = call(state="deleted", uri="qemu+unix:///system?socket=/nonexistent")
+    assert daemon["failed"] is True
+    assert "Start libvirtd" in daemon["msg"]
+    monkeypatch.setattr(host_libvirt, "libvirt", None)
+    for config in ([], [{"name": "public"}]):
+        done = call(config, state="deleted", decommission=["default"])
+        assert (done["changed"], done["before"], done["after"], done["commands"]) == (False, [], [], [])
+        assert "python3-libvirt" in str(done["warnings"])
+        assert "nothing to remove" in str(done["warnings"])
 
 
 @pytest.mark.parametrize("missing", ["library", "daemon"])

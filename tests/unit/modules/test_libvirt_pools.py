@@ -3,24 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import libvirt as host_libvirt
 from ansible_collections.hybridlab.platform.plugins.modules import libvirt_pools
-from ansible_collections.hybridlab.platform.tests.unit.modules.libvirt_host import Caller, define_guest, libvirt_host
+from ansible_collections.hybridlab.platform.tests.unit.modules.libvirt_host import Caller, define_guest
 
 FAST: dict[str, Any] = {"name": "fast", "path": "/srv/fast"}
 LARGE: dict[str, Any] = {"name": "large", "path": "/srv/large", "mode": "0750", "autostart": False}
 VOLUME = "<volume><name>a.img</name><capacity unit='GiB'>1</capacity><target><format type='raw'/></target></volume>"
-
-
-@pytest.fixture
-def conn() -> Iterator[Any]:
-    with libvirt_host() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -126,5 +119,6 @@ def test_a_host_without_libvirt(call: Caller, monkeypatch: pytest.MonkeyPatch) -
     usual = call([FAST], check=True)
     monkeypatch.setattr(host_libvirt, "libvirt", None)
     assert "python3-libvirt" in call([FAST])["msg"]
+    assert call([FAST], state="deleted")["changed"] is False
     checked = call([FAST], check=True)
     assert {key: checked[key] for key in ("before", "after", "commands", "diff")} == {key: usual[key] for key in ("before", "after", "commands", "diff")}
