@@ -39,7 +39,12 @@ options:
       - Also compare the model with the host on which the module runs.
       - No segment may overlap a network that the host routes (C(/proc/net/route)). Routes on the bridges of the model's own segments are its own,
         a default route is no network, and a route inside one of C(platform_ranges) is that range at work when it lies on an interface
-        of Docker, libvirt or a VPN or leads to a router.
+        of Docker, libvirt or a VPN or leads to a router. A range may also be exactly what the host routes, such as the network of an office.
+      - A network that the host routes to an interface of Docker, libvirt or a VPN must lie in one of C(platform_ranges). Guests could reach it otherwise.
+      - No C(ssh_port) may be one on which the host itself listens (C(/proc/net/tcp), C(/proc/net/tcp6)), because the forward would take it over.
+        What listens on a loopback address only is not affected by a forward and does not count.
+      - The distribution and version must be those of C(platform_host), where these are set (C(/etc/os-release)). The distribution has the name
+        that Ansible has for it. The version V(9) means V(9.6) too.
       - Cores, threads, memory and filesystems must have the sizes of C(platform_host) at least. Memory (C(MemTotal) in MiB) and
         filesystems (in GB of 10^9 bytes) may be up to 5 percent smaller, because firmware, kernel and the filesystem's own tables take a part.
     type: bool
@@ -111,7 +116,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware i
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import check_platform, parse_platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation import INTERNET, allowed_pairs
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_routes
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_listening, read_routes
 
 
 def check(model: dict[str, Any], host: bool) -> Platform:
@@ -119,7 +124,7 @@ def check(model: dict[str, Any], host: bool) -> Platform:
     platform = parse_platform(model)
     if host:
         hardware = read_hardware(filesystem.mount for filesystem in platform.host.filesystems)
-        findings = [*check_platform(model, read_routes()), *compare_hardware(platform.host, hardware)]
+        findings = [*check_platform(model, read_routes(), read_listening()), *compare_hardware(platform.host, hardware)]
         if findings:
             raise ModelError(findings)
     return platform
@@ -156,7 +161,7 @@ def main() -> None:
     except ModelError as error:
         module.fail_json(msg=str(error), findings=[describe(finding) for finding in error.findings])
     except OSError as error:
-        module.fail_json(msg=f"host: true: this host's hardware and routes cannot be read: {error}. Mount /proc, or run without `host`")
+        module.fail_json(msg=f"host: true: this host cannot be read: {error}. Mount /proc, or run without `host`")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ description:
     The table in the kernel is compared rule by rule with the declared one. The declared one is loaded into a network namespace of its own for that,
     and both are listed by the same C(nft). What somebody added, removed or flushed by hand is repaired.
   - >-
+    Bridges of this collection's networks that the host still has and O(config) no longer names are closed. Nothing is forwarded from or to them,
+    and the host answers their guests only in connections that are established.
+  - >-
     The same rules are written to O(path) for the next boot. C(nft -f) of that file is right on an empty kernel and on one that has the table.
     Load it before any network comes up. The distribution's C(nftables.service) is not fit for that, because it flushes everybody's rules.
   - >-
@@ -135,6 +138,12 @@ rules:
   returned: when O(state) is V(merged) or V(rendered)
   type: int
   sample: 154
+strays:
+  description: Bridges of this collection's networks that O(config) no longer names, as C(/etc/libvirt) and C(/run/libvirt) tell. The rules close them.
+  returned: when O(state) is V(merged)
+  type: list
+  elements: str
+  sample: [br-retired]
 gathered:
   description: The table, the file and the chain C(DOCKER-USER), as in RV(before).
   returned: when O(state) is V(gathered)
@@ -165,11 +174,13 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_p
     plan_deleted,
     plan_merged,
 )
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Ruleset, render
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import files
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.nft import DockerUserChain, Nft, read_file
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import own_bridges
 
 
 class SegmentFirewall:
@@ -189,31 +200,32 @@ class SegmentFirewall:
             return self._gathered(path)
         if state == "deleted":
             return self._reconcile(plan_deleted(TABLE, self._found(None), path))
-        ruleset = self._compile()
+        platform = self._platform()
         if state == "rendered":
+            ruleset = compile_firewall(platform)
             plan = plan_merged(ruleset, Found(), path)
             return {"changed": False, "rendered": render(ruleset), "rules": ruleset.rule_count(), "commands": plan.commands}
+        strays = sorted(set(own_bridges()) - {segment.bridge for segment in platform.segments})
+        ruleset = compile_firewall(platform, strays)
         answer = self._reconcile(plan_merged(ruleset, self._found(ruleset), path))
         if not self.module.check_mode and answer["changed"]:
             self._verify(ruleset)
-        return {**answer, "rules": ruleset.rule_count()}
+        return {**answer, "rules": ruleset.rule_count(), "strays": strays}
 
     def _nft(self) -> Optional[Nft]:
         nft, unshare = self.module.get_bin_path("nft"), self.module.get_bin_path("unshare")
         return Nft(self.module.run_command, nft, unshare, TABLE) if nft and unshare else None
 
-    def _compile(self) -> Ruleset:
-        return compile_firewall(
-            parse_platform(
-                {
-                    # The rules have neither in them; a model without them is not whole.
-                    "platform_name": "platform",
-                    "platform_domain": "lab.local",
-                    "platform_segments": self.params["config"],
-                    "platform_ranges": self.params["ranges"],
-                    "platform_host": {"ssh_ports": self.params["host_ssh_ports"]},
-                }
-            )
+    def _platform(self) -> Platform:
+        return parse_platform(
+            {
+                # The rules have neither in them; a model without them is not whole.
+                "platform_name": "platform",
+                "platform_domain": "lab.local",
+                "platform_segments": self.params["config"],
+                "platform_ranges": self.params["ranges"],
+                "platform_host": {"ssh_ports": self.params["host_ssh_ports"]},
+            }
         )
 
     def _found(self, ruleset: Optional[Ruleset]) -> Found:

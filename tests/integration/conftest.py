@@ -12,16 +12,21 @@ import pytest
 from tests.integration.lab import Lab, fresh
 
 
+def topic(request: pytest.FixtureRequest) -> str:
+    """What a module is about; modules run side by side, each on hosts of its own."""
+    return str(request.module.__name__.rpartition("test_")[2])
+
+
 @pytest.fixture(scope="module")
-def bare_host() -> Iterator[Lab]:
+def bare_host(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A host on which nothing was done yet; shared by the tests of one module, which run in order."""
-    with fresh("bare") as lab:
+    with fresh(f"bare-{topic(request)}") as lab:
         yield lab
 
 
 @pytest.fixture(scope="module")
-def built_host() -> Iterator[Lab]:
+def built_host(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A host on which site.yml was run; shared by the tests of one module."""
-    with fresh("built") as lab:
+    with fresh(f"built-{topic(request)}") as lab:
         lab.played("site.yml")
         yield lab

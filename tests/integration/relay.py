@@ -23,7 +23,7 @@ import os, select, socket, sys
 peer = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
 peer.settimeout(None)
 while True:
-    ready, _, _ = select.select([0, peer], [], [])
+    ready, _writable, _failed = select.select([0, peer], [], [])
     if 0 in ready:
         data = os.read(0, 65536)
         if not data:

@@ -20,12 +20,13 @@ from ansible_collections.hybridlab.platform.tests.unit.private_network import ru
 OUTSIDE = "outside"
 HOST_ADDRESS, OUTSIDE_ADDRESS = "198.51.100.1", "198.51.100.10"
 
-# Sends a number in each datagram, at RATE a second, until its input ends; then says how many.
+# Says that it begins; sends a number in each datagram, at RATE a second, until its input ends; then says how many.
 SENDER = """
 import select, socket, sys, time
 address, port, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sent, began = 0, time.monotonic()
+print("sending", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     while sent < (time.monotonic() - began) * rate:
         try:

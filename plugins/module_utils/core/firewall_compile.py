@@ -29,15 +29,17 @@ _BROADCAST = "255.255.255.255"
 _LOOPBACK = "127.0.0.0/8"
 
 
-def compile_firewall(platform: Platform) -> Ruleset:
+def compile_firewall(platform: Platform, strays: Iterable[str] = ()) -> Ruleset:
     """The table for ``platform``.
 
     Segments are known by their bridges, what others own (``platform.ranges``) by address.
+
+    strays: bridges that an earlier model has left on the host; nothing passes from or to them
     """
-    segments = platform.segments
+    segments, left = platform.segments, tuple(strays)
     chains = [
-        Chain("forward", tuple(_dispatch(segments)), "type filter hook forward priority filter - 10"),
-        Chain("input", tuple(_go(f"host_from_{segment.name}", _iif(segment)) for segment in segments), "type filter hook input priority filter - 10"),
+        Chain("forward", (*_closed(left), *_dispatch(segments)), "type filter hook forward priority filter - 10"),
+        Chain("input", tuple(_input(segments, left)), "type filter hook input priority filter - 10"),
         Chain(
             "prerouting",
             (_go("forwards", Match("meta nfproto", ("ipv4",)), Match("fib daddr type", ("local",))),),
@@ -62,6 +64,8 @@ def compile_firewall(platform: Platform) -> Ruleset:
             Chain(f"to_{segment.name}", tuple(_to(segment))),
             Chain(f"host_from_{segment.name}", tuple(_host_from(platform, segment))),
         ]
+    if left:
+        chains.append(Chain("stray", (Rule((_state("established", "related"),), "accept"), _dropped())))
     return Ruleset(TABLE, tuple(chains), tuple(pair_counter(src, dst) for src, dst in _counted(segments)), _ends(platform))
 
 
@@ -112,6 +116,20 @@ def _source(cidr: IPv4Network, negated: bool = False) -> Match:
 
 def _state(*states: str) -> Match:
     return Match("ct state", states)
+
+
+def _closed(strays: Iterable[str]) -> Iterator[Rule]:
+    # Before any segment's rules: these let packets to the Internet pass whatever the interface they leave by.
+    for bridge in strays:
+        yield _dropped(Match("iifname", (bridge,)))
+        yield _dropped(Match("oifname", (bridge,)))
+
+
+def _input(segments: Iterable[Segment], strays: Iterable[str]) -> Iterator[Rule]:
+    for bridge in strays:
+        yield _go("stray", Match("iifname", (bridge,)))
+    for segment in segments:
+        yield _go(f"host_from_{segment.name}", _iif(segment))
 
 
 def _dispatch(segments: Iterable[Segment]) -> Iterator[Rule]:

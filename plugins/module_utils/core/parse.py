@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any, Optional
 
@@ -16,7 +16,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_segm
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, Table, labels, plain
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import Finding, ModelError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform, Segment
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Claim, Route, check_overlaps, relevant_routes
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Claim, Route, check_overlaps, check_undeclared, relevant_routes
 
 MODEL_KEYS = ("platform_name", "platform_domain", "platform_segments", "platform_ranges", "platform_host", "platform_pools", "platform_internet_probe")
 REQUIRED_KEYS = ("platform_name", "platform_domain", "platform_segments")
@@ -31,16 +31,19 @@ def parse_platform(raw: Mapping[str, Any], routes: Sequence[Route] = ()) -> Plat
     Raises ModelError with all findings.
     """
     faults = Faults()
-    platform = _read(faults, raw, routes)
+    platform = _read(faults, raw, routes, ())
     if faults.items or platform is None:
         raise ModelError(faults.items)
     return platform
 
 
-def check_platform(raw: Mapping[str, Any], routes: Sequence[Route] = ()) -> list[Finding]:
-    """All faults of the variables; empty when ``parse_platform`` would succeed."""
+def check_platform(raw: Mapping[str, Any], routes: Sequence[Route] = (), listening: Collection[int] = ()) -> list[Finding]:
+    """All faults of the variables; empty when ``parse_platform`` would succeed on a host that listens on no port of a forward.
+
+    listening: TCP ports on which the host answers
+    """
     faults = Faults()
-    _read(faults, raw, routes)
+    _read(faults, raw, routes, listening)
     return faults.items
 
 
@@ -62,7 +65,7 @@ def parse_segments(segments: Sequence[Mapping[str, Any]], domain: Optional[str] 
     return tuple(draft.build() for draft in drafts)
 
 
-def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route]) -> Optional[Platform]:
+def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], listening: Collection[int]) -> Optional[Platform]:
     table = Table(faults, "", plain(raw), MODEL_KEYS, REQUIRED_KEYS)
     name = values.name(faults, "platform_name", table.text("platform_name"), "platform")
     domain = values.domain(faults, "platform_domain", table.text("platform_domain"))
@@ -70,13 +73,14 @@ def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route]) -> Op
     ranges = _read_ranges(faults, table)
     host = read_host(faults, table.value["platform_host"]) if "platform_host" in table.value else HostDraft()
     pools = read_pools(faults, table.value["platform_pools"]) if "platform_pools" in table.value else []
-    _check_host_ssh(faults, drafts, host)
+    _check_host_ssh(faults, drafts, host, listening)
     if "platform_internet_probe" in table.value:
         check_probe(faults, table.value["platform_internet_probe"], [draft.cidr for draft in drafts if draft.cidr is not None])
     claims = [*_claims(drafts), *(Claim(cidr, f"platform_ranges.{key}") for key, cidr in ranges.items())]
     bridges = [draft.bridge for draft in drafts if draft.bridge is not None]
     claims += [Claim(route.cidr, None, route) for route in relevant_routes(routes, bridges)]
     check_overlaps(faults, claims)
+    check_undeclared(faults, claims)
     if faults.items or name is None or domain is None:
         return None
     return Platform(
@@ -114,13 +118,17 @@ def _claims(drafts: Sequence[SegmentDraft]) -> list[Claim]:
     return [Claim(draft.cidr, f"{draft.path}.cidr", segment=True) for draft in drafts if draft.cidr is not None]
 
 
-def _check_host_ssh(faults: Faults, drafts: Sequence[SegmentDraft], host: HostDraft) -> None:
+def _check_host_ssh(faults: Faults, drafts: Sequence[SegmentDraft], host: HostDraft, listening: Collection[int]) -> None:
     own = {port: path for path, port in host.ssh_ports}
     for draft in drafts:
         for guest in draft.hosts:
             if guest.ssh_port in own:
                 reason = f"is the port of the host's own sshd ({own[guest.ssh_port]}); forwarding it would lock you out"
                 faults.add("ssh-port-host", f"{guest.path}.ssh_port", guest.ssh_port, reason, "Choose another port of the segment's ssh_ports")
+            elif guest.ssh_port in listening:
+                reason = f"is taken: this host itself listens on port {guest.ssh_port}, and the forward would take that over from its service"
+                cure = f"Choose another port, or stop that service (ss -ltnp 'sport = :{guest.ssh_port}' names it)"
+                faults.add("ssh-port-taken", f"{guest.path}.ssh_port", guest.ssh_port, reason, cure)
         if "ssh" in draft.host_services and not own:
             reason = "offers the host's ssh, and platform_host.ssh_ports names no port"
             faults.add("service-ssh", f"{draft.path}.host_services", draft.host_services, reason, "Set platform_host.ssh_ports, or remove 'ssh'")

@@ -73,6 +73,15 @@ def relevant_routes(routes: Iterable[Route], own_bridges: Iterable[str]) -> list
     return [route for route in routes if route.cidr.prefixlen > 1 and route.device not in own]
 
 
+def check_undeclared(faults: Faults, claims: Sequence[Claim]) -> None:
+    """Networks of Docker, libvirt and VPNs that nothing of the model overlaps: its rules would take them for the Internet."""
+    declared = [claim.cidr for claim in claims if claim.route is None]
+    for route in (claim.route for claim in claims if claim.route is not None):
+        if _OWNERS_DEVICE.fullmatch(route.device) and not any(route.cidr.overlaps(cidr) for cidr in declared):
+            reason = f"the host routes it to {route.device} and nothing declares it: guests could open connections into it"
+            faults.add("undeclared-route", "platform_ranges", str(route.cidr), reason, f"Add {route.cidr} to platform_ranges, under its owner's name")
+
+
 def check_overlaps(faults: Faults, claims: Sequence[Claim]) -> None:
     """Each pair of overlapping claims is one finding, at the one that can be changed.
 
@@ -102,6 +111,6 @@ def _judge(faults: Faults, outer: Claim, inner: Claim) -> None:
 
 
 def _is_at_work(route: Route, owned: IPv4Network) -> bool:
-    """Whether a route is the use that its owner makes of a range: inside it, on a device that the owner made or through a router."""
+    """Whether a route is the use that its owner makes of a range: the range itself, or inside it on a device that the owner made or through a router."""
     made = route.via is not None or _OWNERS_DEVICE.fullmatch(route.device) is not None
-    return made and route.cidr.subnet_of(owned)
+    return route.cidr == owned or (made and route.cidr.subnet_of(owned))

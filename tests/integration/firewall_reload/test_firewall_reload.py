@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -108,13 +109,17 @@ def host(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Host]:
 
 @contextmanager
 def flood(source: str, destination: str, address: str) -> Iterator[list[int]]:
-    """RATE datagrams a second from one guest to another, while the block runs. The list is then [sent, received]."""
+    """RATE datagrams a second from one guest to another, while the block runs. The list is then [sent, received]; fails when it was no such flood."""
     numbers: list[int] = []
     with ExitStack() as stack:
         receiver = stack.enter_context(program(inside(destination), RECEIVER, address))
         sender = stack.enter_context(program(inside(source), SENDER, address, first_line(receiver), str(RATE)))
+        assert first_line(sender) == "sending"
+        began = time.monotonic()
         yield numbers
+        seconds = time.monotonic() - began
         sent = int(ended(sender))
+        assert sent >= 0.8 * RATE * seconds, f"{sent} datagrams in {seconds:.1f} s"
         numbers += [sent, int(ended(receiver))]
 
 
@@ -134,18 +139,15 @@ def test_reloads_lose_no_packet_and_let_none_through(host: Host) -> None:
             host.segments["container"]["reaches"] = ["management"] if number % 2 else []
             assert host.load()["changed"] is (number > 0)
 
-    assert allowed[0] > RELOADS
     assert allowed[1] == allowed[0]
-    assert forbidden[0] > RELOADS
     assert forbidden[1] == 0
 
 
 def test_repeated_load_of_the_file_loses_nothing_either(host: Host) -> None:
     with flood("public", "private", "10.0.2.10") as allowed:
-        for _ in range(RELOADS):
+        for _turn in range(RELOADS):
             run("nft", "-f", str(host.directory / "segments.nft"))
 
-    assert allowed[0] > RELOADS
     assert allowed[1] == allowed[0]
 
 

@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import socket
 import subprocess
+import sys
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware import GB, Hardware, compare_hardware, parse_cpuinfo, parse_meminfo
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware import (
+    GB,
+    Hardware,
+    compare_hardware,
+    parse_cpuinfo,
+    parse_meminfo,
+    parse_os_release,
+    parse_proc_net_tcp,
+)
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Filesystem, HostSpec
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Route, parse_proc_net_route
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_routes
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_listening, read_routes
 
 WANTED = HostSpec(cores=6, threads=12, memory_mb=32000, filesystems=(Filesystem("/", 65), Filesystem("/data", 3400)))
 ENOUGH: dict[str, Any] = {"cores": 6, "threads": 12, "memory_mb": 32000, "filesystems": {"/": 65 * GB, "/data": 3400 * GB}}
@@ -61,6 +72,82 @@ def test_what_is_not_demanded_is_not_compared() -> None:
     assert compare_hardware(HostSpec(), Hardware(1, 1, 1)) == []
 
 
+def on(distribution: str, version: str) -> Hardware:
+    return Hardware(1, 1, 1, {}, distribution, version)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "found"),
+    [
+        ("Rocky", "9.6", on("rocky", "9.6")),
+        ("Rocky", "9", on("rocky", "9.6")),
+        ("Debian", "12", on("debian", "12")),
+        ("RedHat", "9.4", on("rhel", "9.4")),
+        ("AlmaLinux", "9", on("almalinux", "9.5")),
+        ("CentOS", "9", on("centos", "9")),
+        ("Ubuntu", "24.04", on("ubuntu", "24.04")),
+    ],
+)
+def test_distribution_that_is_meant(wanted: str, version: str, found: Hardware) -> None:
+    assert compare_hardware(HostSpec(distribution=wanted, version=version), found) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "found", "path", "reason"),
+    [
+        ("Rocky", "9.6", on("debian", "9.6"), "platform_host.distribution", "the host runs Debian"),
+        ("rhel", "9", on("rhel", "9.4"), "platform_host.distribution", "the host runs RedHat"),
+        ("Ubuntu", "12", on("mint", "12"), "platform_host.distribution", "the host runs mint"),
+        ("Debian", "12", on("", "12"), "platform_host.distribution", "/etc/os-release does not say what the host runs"),
+        ("Rocky", "9.6", on("rocky", "9.5"), "platform_host.version", "the host runs 9.5"),
+        ("Rocky", "9.6", on("rocky", "9"), "platform_host.version", "the host runs 9"),
+        ("Debian", "1", on("debian", "12"), "platform_host.version", "the host runs 12"),
+        ("Debian", "13", on("debian", ""), "platform_host.version", "/etc/os-release does not say what the host runs"),
+    ],
+)
+def test_another_distribution(wanted: str, version: str, found: Hardware, path: str, reason: str) -> None:
+    (finding,) = compare_hardware(HostSpec(distribution=wanted, version=version), found)
+
+    assert (finding.rule, finding.path) == ("distribution", path)
+    assert reason in finding.reason
+
+
+def test_os_release() -> None:
+    assert parse_os_release('NAME="Rocky Linux"\nID="rocky"\nVERSION_ID="9.6"\n') == ("rocky", "9.6")
+    assert parse_os_release("# mine\n\nID=debian\nVERSION_ID=12\nNOTE=a'b\n") == ("debian", "12")
+    assert parse_os_release("NAME='none'\n") == ("", "")
+
+
+def test_listening_ports_of_proc() -> None:
+    # Byte order as on this machine: addresses are made with the same packing as the kernel's.
+    def v4(text: str) -> str:
+        return f"{int.from_bytes(IPv4Address(text).packed, sys.byteorder):08X}"
+
+    rows = [
+        (f"{v4('0.0.0.0')}:0899", "0A"),
+        (f"{v4('192.0.2.1')}:08A3", "0A"),
+        (f"{v4('192.0.2.1')}:08A4", "01"),
+        (f"{v4('127.0.0.53')}:0035", "0A"),
+        (f"{'0' * 32}:0016", "0A"),
+        (f"{'0' * 24}{int.from_bytes(bytes((0, 0, 0, 1)), sys.byteorder):08X}:0019", "0A"),
+    ]
+    text = "  sl  local_address rem_address   st tx_queue\n" + "".join(f"   {n}: {local} 00000000:0000 {state} 0:0\n" for n, (local, state) in enumerate(rows))
+
+    assert parse_proc_net_tcp(text) == {2201, 2211, 22}
+
+
+def test_listening_ports_of_this_host() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as everywhere, socket.create_server(("127.0.0.1", 0)) as inside, socket.socket() as bound:
+        bound.bind(("0.0.0.0", 0))
+        listening = read_listening()
+
+        assert everywhere.getsockname()[1] in listening
+        assert not {inside.getsockname()[1], bound.getsockname()[1]} & listening
+    if socket.has_dualstack_ipv6():
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as six:
+            assert six.getsockname()[1] in read_listening()
+
+
 def cpu(processor: int, package: int, core: int) -> str:
     return f"processor\t: {processor}\nmodel name\t: any\nphysical id\t: {package}\nsiblings\t: 4\ncore id\t\t: {core}\nflags\t\t: a b\n\n"
 
@@ -86,6 +173,8 @@ def test_this_host_is_read() -> None:
     assert hardware.memory_mb == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     status = os.statvfs("/")
     assert hardware.filesystems == {"/": status.f_blocks * status.f_frsize}
+    release = platform.freedesktop_os_release()
+    assert (hardware.distribution, hardware.version) == (release["ID"], release.get("VERSION_ID", ""))
 
 
 def test_routes_of_proc() -> None:

@@ -27,6 +27,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.security_g
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 from ansible_collections.hybridlab.platform.tests.unit.strategies import platforms
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 COMPILER: ReachCompiler[Ruleset] = NftablesCompiler()
 
@@ -40,6 +41,7 @@ def lab(**changes: dict[str, Any]) -> Ruleset:
 
 WEB = {"hosts": [{"name": "web", "address": "10.0.1.10", "ssh_port": 2211}]}
 LAB = lab(public=WEB)
+STRAYS = compile_firewall(parse_platform(lab_model()), ["br-retired", "br-older"])
 
 
 def packet(iif: str, oif: str, source: str, destination: str, **fields: Any) -> Packet:
@@ -112,9 +114,9 @@ def test_two_hundred_segments_have_rules_in_proportion() -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(platforms())
-def test_nft_lists_what_was_rendered(platform: Platform) -> None:
-    text = render(compile_firewall(platform))
+@given(platforms(), st.lists(st.sampled_from(["br-retired", "br-older"]), unique=True))
+def test_nft_lists_what_was_rendered(platform: Platform, strays: list[str]) -> None:
+    text = render(compile_firewall(platform, strays))
     script = f"nft -f - && nft -s list table inet {TABLE}"
     done = subprocess.run(["unshare", "--net", "sh", "-c", script], input=text, capture_output=True, text=True, check=False)
 
@@ -174,6 +176,37 @@ def test_what_a_guest_of_private_sends(source: str, oif: str, destination: str, 
 )
 def test_what_comes_from_outside(destination: str, fields: dict[str, Any], verdict: str) -> None:
     assert forwarded("uplink", "br-public", "198.51.100.9", destination, **fields).verdict == verdict
+
+
+@pytest.mark.parametrize("stray", ["br-retired", "br-older"])
+@pytest.mark.parametrize("other", ["br-public", "br-retired", "br-older", "docker0", "uplink"])
+@pytest.mark.parametrize("fields", [{}, {"protocol": "udp"}, {"state": "established"}, {"family": "ipv6"}, {"dnat": True}], ids=str)
+def test_nothing_passes_from_or_to_a_bridge_that_is_no_longer_declared(stray: str, other: str, fields: dict[str, Any]) -> None:
+    for source, destination in (("10.0.1.10", "10.0.9.10"), ("10.0.9.10", "10.0.1.10"), ("10.0.9.10", "8.8.8.8"), ("8.8.8.8", "10.0.9.10")):
+        for iif, oif in ((stray, other), (other, stray)):
+            assert evaluate(STRAYS, "forward", packet(iif, oif, source, destination, **fields)).verdict == "drop"
+
+
+@pytest.mark.parametrize("fields", [{"protocol": "udp", "dport": 53}, {"protocol": "icmp"}, {"dport": 2201}, {"state": "invalid"}, {"family": "ipv6"}], ids=str)
+def test_the_host_offers_nothing_to_a_bridge_that_is_no_longer_declared(fields: dict[str, Any]) -> None:
+    assert evaluate(STRAYS, "input", packet("br-retired", "", "10.0.9.10", "10.0.9.1", local=True, **fields)).verdict == "drop"
+
+
+def test_what_the_host_is_about_with_a_guest_of_a_bridge_that_is_no_longer_declared_goes_on() -> None:
+    assert evaluate(STRAYS, "input", packet("br-retired", "", "10.0.9.10", "10.0.9.1", local=True, state="established")).verdict == "accept"
+
+
+@settings(deadline=None)
+@given(platforms())
+def test_the_rest_of_the_rules_is_the_same_with_strays(platform: Platform) -> None:
+    alone, closed = compile_firewall(platform), compile_firewall(platform, ["br-retired", "br-older"])
+
+    kept = [(chain.name, [line for line in chain.lines() if '"br-retired"' not in line and '"br-older"' not in line]) for chain in closed.chains]
+    assert [chain for chain in kept if chain[0] != "stray"] == [(chain.name, chain.lines()) for chain in alone.chains]
+    assert (closed.counters, closed.ends) == (alone.counters, alone.ends)
+    assert "stray" not in render(alone)
+    for src, dst in expected_matrix(platform):
+        assert allows(closed, src, dst) == allows(alone, src, dst)
 
 
 def test_traffic_of_others_is_left_alone() -> None:

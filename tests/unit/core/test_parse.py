@@ -98,6 +98,34 @@ def test_route_is_no_clash(route: Route) -> None:
     assert check_platform(lab_model(), [route]) == []
 
 
+def test_network_that_the_host_is_attached_to_can_be_declared() -> None:
+    model = lab_model()
+    model["platform_ranges"]["home"] = "192.168.1.0/24"
+
+    assert check_platform(model, [Route(IPv4Network("192.168.1.0/24"), "eno1")]) == []
+    assert [finding.rule for finding in check_platform(model, [Route(IPv4Network("192.168.1.0/25"), "eno1")])] == ["overlap-route"]
+
+
+def test_route_that_only_overlaps_a_declared_range_is_told_once() -> None:
+    (finding,) = check_platform(lab_model(), [Route(IPv4Network("172.16.0.0/15"), "br-0123456789ab")])
+
+    assert (finding.rule, finding.path) == ("overlap-route", "platform_ranges.docker_bridge")
+
+
+def test_forwarded_port_on_which_the_host_listens() -> None:
+    model = lab_model()
+    model["platform_segments"][1]["hosts"] = [
+        {"name": "web", "address": "10.0.1.5", "ssh_port": 2211},
+        {"name": "mail", "address": "10.0.1.6", "ssh_port": 2212},
+    ]
+
+    (finding,) = check_platform(model, listening={22, 53, 2212})
+
+    assert (finding.rule, finding.path, finding.found) == ("ssh-port-taken", "platform_segments[public].hosts[mail].ssh_port", 2212)
+    assert "listens on port 2212" in finding.reason
+    assert check_platform(model, listening={22, 53, 2201}) == []
+
+
 class TaggedText(str):
     """As Ansible hands over the values of an inventory."""
 

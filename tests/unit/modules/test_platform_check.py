@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import socket
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges imp
 from ansible_collections.hybridlab.platform.plugins.modules import platform_check
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 from ansible_collections.hybridlab.platform.tests.unit.modules.module_call import call_module
+from ansible_collections.hybridlab.platform.tests.unit.private_network import private_network, run
 
-DELL = Hardware(6, 12, 31800, {"/": 70 * GB, "/home": 390 * GB, "/data": 3600 * GB})
+DELL = Hardware(6, 12, 31800, {"/": 70 * GB, "/home": 390 * GB, "/data": 3600 * GB}, "rocky", "9.6")
 
 
 class Caller:
@@ -41,6 +43,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> list[Route]:
     routes: list[Route] = []
     monkeypatch.setattr(platform_check, "read_routes", lambda: routes)
     monkeypatch.setattr(platform_check, "read_hardware", lambda mounts: DELL)
+    monkeypatch.setattr(platform_check, "read_listening", lambda: {22, 2201})
     return routes
 
 
@@ -118,10 +121,39 @@ def test_this_machine_against_a_modest_model(call: Caller) -> None:
     }
     before = copy.deepcopy(model)
 
-    answer = call(model, host=True)
+    with private_network():
+        answer = call(model, host=True)
 
     assert answer["summary"] == "small: 1 segment, 0 of 0 ordered pairs allowed, internet from 0"
     assert model == before
+
+
+def test_what_this_machine_has_and_the_model_does_not_know(call: Caller) -> None:
+    model = {
+        "platform_name": "small",
+        "platform_domain": "lab.local",
+        "platform_segments": [
+            {
+                "name": "one",
+                "cidr": "10.0.1.0/24",
+                "ssh_ports": {"first": 2211, "last": 2212},
+                "hosts": [{"name": "web", "address": "10.0.1.10", "ssh_port": 2211}, {"name": "mail", "address": "10.0.1.11", "ssh_port": 2212}],
+            }
+        ],
+        "platform_host": {"distribution": "Plan9"},
+    }
+    with private_network():
+        run("ip", "link", "add", "docker0", "type", "bridge")
+        run("ip", "addr", "add", "172.17.0.1/16", "dev", "docker0")
+        run("ip", "link", "set", "docker0", "up")
+        with socket.create_server(("0.0.0.0", 2212)):
+            answer = call(model, host=True)
+
+    assert [(finding["rule"], finding["path"], finding["found"]) for finding in answer["findings"]] == [
+        ("ssh-port-taken", "platform_segments[one].hosts[mail].ssh_port", 2212),
+        ("undeclared-route", "platform_ranges", "172.17.0.0/16"),
+        ("distribution", "platform_host.distribution", "Plan9"),
+    ]
 
 
 def test_host_that_cannot_be_read(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

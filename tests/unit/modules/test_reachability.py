@@ -174,7 +174,7 @@ def test_lease_and_names(call: Caller) -> None:
     with program([], SERVICES, "br-one", "10.0.1.1", "10.0.1.107", "10.0.1.20") as services:
         assert first_line(services) == "ready"
         answer = call(config=config, domain="lab.local")
-        heard = [first_line(services) for _ in range(3)]
+        heard = [first_line(services) for _turn in range(3)]
 
     assert "failed" not in answer, answer
     assert answer["segments"]["one"]["lease"] == "10.0.1.107"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.hybridlab.platform.plugins.module_utils.host import system
 from ansible_collections.hybridlab.platform.plugins.modules import segment_firewall
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 from ansible_collections.hybridlab.platform.tests.unit.private_network import private_network, run
@@ -27,6 +28,7 @@ class Caller:
         self.capsys = capsys
         self.path = tmp_path / "etc" / "segments.nft"
         self.remote_tmp = str(tmp_path)
+        self.libvirt = tmp_path / "libvirt"
 
     def __call__(self, check: bool = False, **params: Any) -> dict[str, Any]:
         args = {
@@ -44,6 +46,13 @@ class Caller:
         answer: dict[str, Any] = json.loads(self.capsys.readouterr().out)
         return answer
 
+    def network(self, name: str, bridge: str, mark: str = "<metadata><p:platform xmlns:p='urn:hybridlab:platform:1'/></metadata>") -> Path:
+        """libvirt's file of a network; ``mark`` makes it one of ours."""
+        self.libvirt.mkdir(exist_ok=True)
+        file = self.libvirt / f"{name}.xml"
+        file.write_text(f"<network><name>{name}</name>{mark}<bridge name='{bridge}'/></network>", encoding="utf-8")
+        return file
+
     def same_in_check_mode(self, **params: Any) -> dict[str, Any]:
         """A real run that a check before it has foretold, and after which nothing is left to do."""
         foretold = self(check=True, **params)
@@ -58,9 +67,11 @@ class Caller:
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Caller]:
+def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caller]:
+    made = Caller(capsys, tmp_path)
+    monkeypatch.setattr(segment_firewall, "own_bridges", lambda: system.own_bridges([f"{made.libvirt}/*.xml"]))
     with private_network():
-        yield Caller(capsys, tmp_path)
+        yield made
 
 
 def listing() -> str:
@@ -215,6 +226,46 @@ def test_segment_that_goes_takes_its_chains_along(call: Caller) -> None:
     call.same_in_check_mode(config=rest)
 
     assert "database" not in listing()
+
+
+def test_bridge_that_is_no_longer_declared_is_closed_while_it_exists(call: Caller) -> None:
+    call.network("public", "br-public")
+    call.network("default", "virbr0", mark="")
+    retired = call.network("retired", "br-retired")
+    assert call(check=True)["strays"] == ["br-retired"]
+
+    done = call.same_in_check_mode()
+
+    assert done["strays"] == ["br-retired"]
+    assert done["after"]["chains"]["forward"][1:3] == ['iifname "br-retired" counter drop', 'oifname "br-retired" counter drop']
+    assert done["after"]["chains"]["stray"] == ["ct state established,related accept", "counter drop"]
+    assert done["after"]["chains"]["input"][1] == 'iifname "br-retired" goto stray'
+    assert 'oifname "br-retired" counter drop' in call.path.read_text(encoding="utf-8")
+    assert "virbr0" not in listing()
+    retired.unlink()
+    gone = call.same_in_check_mode()
+    assert (gone["changed"], gone["strays"]) == (True, [])
+    assert "stray" not in gone["after"]["chains"]
+    assert "br-retired" not in listing() + call.path.read_text(encoding="utf-8")
+
+
+def test_bridges_of_the_host_are_nothing_to_rendered_rules(call: Caller) -> None:
+    call.network("retired", "br-retired")
+
+    answer = call(state="rendered")
+
+    assert "br-retired" not in answer["rendered"]
+    assert "strays" not in answer
+
+
+def test_network_file_that_is_no_xml_is_named(call: Caller) -> None:
+    call.network("retired", "br-retired").write_text("", encoding="utf-8")
+
+    answer = call()
+
+    assert answer["failed"] is True
+    assert "retired.xml" in answer["msg"]
+    assert run("nft", "list", "tables") == ""
 
 
 def test_deleted(call: Caller) -> None:
