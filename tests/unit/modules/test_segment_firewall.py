@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import system
 from ansible_collections.hybridlab.platform.plugins.modules import segment_firewall
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
+from ansible_collections.hybridlab.platform.tests.unit.modules.module_call import call_module
 from ansible_collections.hybridlab.platform.tests.unit.private_network import private_network, run
 
 TABLE = "hybridlab_segments"
@@ -41,10 +40,7 @@ class Caller:
             "_ansible_remote_tmp": self.remote_tmp,
             **params,
         }
-        with patch_module_args(args), pytest.raises(SystemExit):
-            segment_firewall.main()
-        answer: dict[str, Any] = json.loads(self.capsys.readouterr().out)
-        return answer
+        return call_module(segment_firewall, args, self.capsys)
 
     def network(self, name: str, bridge: str, mark: str = "<metadata><p:platform xmlns:p='urn:hybridlab:platform:1'/></metadata>") -> Path:
         """libvirt's file of a network; ``mark`` makes it one of ours."""
