@@ -160,6 +160,8 @@ rendered:
   type: str
 """
 
+import contextlib
+from pathlib import Path
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -262,6 +264,8 @@ class SegmentFirewall:
             files.write_text(path, plan.write, FILE_MODE)
         if plan.remove_file:
             files.remove(path)
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                Path(path).parent.rmdir()
         for arguments in plan.docker:
             if self.docker is not None:
                 self.docker.apply(arguments)
