@@ -24,7 +24,7 @@ echo '# files'
 find /etc /usr/local /var/lib/hybridlab /data -xdev -type f -exec sha256sum {} + 2>/dev/null | sort -k2
 echo '# modes'; find /etc /var/lib/hybridlab /data -xdev -printf '%p %m %u %g %l\n' 2>/dev/null | sort
 echo '# links'; ip -o -br link | awk '{print $1}' | sed 's/@.*//' | sort
-echo '# addresses'; ip -o -br -4 addr | awk '{print $1, $3}' | sort
+echo '# addresses'; ip -o -br -4 addr | awk '{print $1, $3}' | sed 's/@[^ ]*//' | sort
 echo '# rules'; command -v nft >/dev/null && nft -s list ruleset
 echo '# networks'; command -v virsh >/dev/null && virsh -q net-list --all && virsh -q pool-list --all
 echo '# forwarding'; cat /proc/sys/net/ipv4/ip_forward
