@@ -79,6 +79,11 @@ options:
         description: Python 3.9 or later, at the probe.
         type: str
         default: python3
+  identity:
+    description:
+      - A private key for O(probes), such as of C(ssh). While it measures, the managed host has it as a file of mode 0600 in a directory of its own below C(/run).
+      - The words C({identity}) and C({known_hosts}) in O(probes[].command) are replaced by the path of that file, and of an empty one beside it.
+    type: str
   internet:
     description:
       - What stands for the Internet. Without it, the Internet is not measured.
@@ -135,8 +140,9 @@ EXAMPLES = r"""
     probes:
       - segment: public
         address: 10.0.1.10
-        command: [ssh, -p, "2211", -o, BatchMode=yes, root@10.0.1.10]
+        command: [ssh, -p, "2211", -i, "{identity}", -o, "UserKnownHostsFile={known_hosts}", -o, StrictHostKeyChecking=accept-new, root@10.0.1.10]
         shell: true
+    identity: "{{ lookup('ansible.builtin.file', '~/.ssh/lab') }}"
 """
 
 RETURN = r"""
@@ -199,7 +205,12 @@ internet_total:
 """
 
 import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -228,7 +239,8 @@ class Reachability:
         if self.module.check_mode:
             self.module.warn("check mode: nothing was measured")
             return self._report(Measured({}, {}, {}))
-        measured = measure(self.platform, self.given, self.internet, self.params["protocols"], self.params["timeout"], self.params["domain"])
+        with _identity(self.params["identity"], self.given) as given:
+            measured = measure(self.platform, given, self.internet, self.params["protocols"], self.params["timeout"], self.params["domain"])
         return self._report(measured)
 
     def _ranges(self) -> dict[str, IPv4Network]:
@@ -305,6 +317,26 @@ class Reachability:
         }
 
 
+@contextmanager
+def _identity(key: Optional[str], given: Mapping[str, GivenProbe]) -> Iterator[Mapping[str, GivenProbe]]:
+    """The probes with the key's path in their commands, for as long as the file is there."""
+    if key is None:
+        yield given
+        return
+    # In memory where there is a /run: a key that a crash left behind is gone with the next boot.
+    parent = "/run" if Path("/run").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="hybridlab-identity-", dir=parent) as folder:
+        identity, known_hosts = Path(folder, "identity"), Path(folder, "known_hosts")
+        identity.touch(mode=0o600)
+        identity.write_text(key.rstrip("\n") + "\n", encoding="ascii")
+        known_hosts.touch(mode=0o600)
+        yield {name: replace(probe, command=tuple(_filled(word, identity, known_hosts) for word in probe.command)) for name, probe in given.items()}
+
+
+def _filled(word: str, identity: Path, known_hosts: Path) -> str:
+    return word.replace("{identity}", str(identity)).replace("{known_hosts}", str(known_hosts))
+
+
 def _lease(services: Services) -> Optional[dict[str, Any]]:
     if services.lease is None or services.lease["result"] != "open":
         return None
@@ -353,6 +385,7 @@ def main() -> None:
                     "icmp": {"type": "bool", "default": True},
                 },
             },
+            "identity": {"type": "str", "no_log": True},
             "protocols": {"type": "list", "elements": "str", "choices": list(PROTOCOLS), "default": list(PROTOCOLS)},
             "timeout": {"type": "float", "default": 3},
             "fail_on_difference": {"type": "bool", "default": True},

@@ -244,6 +244,23 @@ def test_given_probe(call: Caller, shell: bool) -> None:
     assert answer["summary"] == "pairs 2/2, internet 0/0"
 
 
+def test_identity_is_a_private_file_for_as_long_as_it_measures(call: Caller, tmp_path: Path) -> None:
+    build_host(CONFIG)
+    load_rules(CONFIG)
+    add_guest("web", ONE, "10.0.1.10")
+    seen = tmp_path / "seen"
+    # Notes what it was given, then does what the other probes do.
+    script = f'stat -c "%a %n" "$1" "$2" > {seen}; cat "$1" >> {seen}; shift 2; exec "$@"'
+    command = ["sh", "-c", script, "-", "{identity}", "{known_hosts}", *inside("web")]
+
+    answer = call(identity="the key", probes=[{"segment": "one", "address": "10.0.1.10", "command": command, "python": sys.executable}])
+
+    assert "failed" not in answer, answer
+    identity, known_hosts, key = seen.read_text().splitlines()
+    assert [identity.split()[0], known_hosts.split()[0], key] == ["600", "600", "the key"]
+    assert not Path(identity.split()[1]).parent.exists()
+
+
 def test_probe_that_does_not_start(call: Caller) -> None:
     build_host(CONFIG)
 
