@@ -10,6 +10,7 @@ import os
 import shutil
 from typing import Any, Optional
 
+from tools.sandbox import guest_key
 from tools.sandbox import leftovers as left
 from tools.sandbox.addresses import choose_inner, choose_uplink, internet_address, next_host_address
 from tools.sandbox.base import Base
@@ -40,7 +41,7 @@ class Sandbox:
     def up(self, name: str, source: str = "", install: bool = False) -> dict[str, Any]:
         """A booted host of that name; returns its connection (see ``connection``)."""
         base = Base(self.identity, self.settings)
-        needs = {**base.needs(), **(OWN_ENGINE_NEEDS if decide(self.settings, self.store) == OWN else {})}
+        needs = {**guest_key.NEEDS, **base.needs(), **(OWN_ENGINE_NEEDS if decide(self.settings, self.store) == OWN else {})}
         require(needs, install, self.identity.log_dir / "apt.log")
         taken = [] if self.state.uplink and self.state.pool else self._taken(base)
         if not self.state.pool:
@@ -57,6 +58,7 @@ class Sandbox:
         Internet(client, self.identity, internet_address(self.state.uplink)).ensure(base_image)
         host = self._host(client, name)
         self._ensure_host(host, self._image(client, source) if source else base_image)
+        guest_key.ensure_guest_key(self.identity.state_dir)
         write_atomically(self.identity.hosts_dir / f"{name}.json", json.dumps(self.connection(name), indent=2) + "\n")
         return self.connection(name)
 
