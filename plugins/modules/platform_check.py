@@ -30,7 +30,8 @@ options:
   model:
     description:
       - The variables of the model by name. C(platform_name), C(platform_domain) and C(platform_segments) must be there;
-        C(platform_ranges), C(platform_host), C(platform_pools) and C(platform_internet_probe) may.
+        C(platform_ranges), C(platform_host), C(platform_pools), C(platform_internet_probe), C(platform_images), C(platform_guests) and
+        C(platform_capacity) may.
       - An unknown name is a fault, so hand over every C(platform_*) variable of the inventory, and with it the misspelt ones.
     type: dict
     required: true
@@ -47,6 +48,12 @@ options:
         that Ansible has for it. The version V(9) means V(9.6) too.
       - Cores, threads, memory and filesystems must have the sizes of C(platform_host) at least. Memory (C(MemTotal) in MiB) and
         filesystems (in GB of 10^9 bytes) may be up to 5 percent smaller, because firmware, kernel and the filesystem's own tables take a part.
+      - All guests that are to run must fit together into what the host really has, by the limits of C(platform_capacity).
+    type: bool
+    default: false
+  files:
+    description:
+      - Also look for the files of C(platform_images) on the machine on which the module runs. That is for the controller, from which they are copied.
     type: bool
     default: false
 """
@@ -55,6 +62,7 @@ EXAMPLES = r"""
 - name: Check the model on the controller, from the inventory alone
   hybridlab.platform.platform_check:
     model: "{{ dict(names | zip(query('ansible.builtin.vars', *names))) }}"
+    files: true
   vars:
     names: "{{ query('ansible.builtin.varnames', '^platform_') }}"
   delegate_to: localhost
@@ -101,6 +109,12 @@ pairs:
   type: list
   elements: list
   sample: [[public, private], [public, internet]]
+guests:
+  description: Names of the guests that are not absent.
+  returned: success
+  type: list
+  elements: str
+  sample: [web, app]
 summary:
   description: The model in one line.
   returned: success
@@ -108,9 +122,12 @@ summary:
   sample: "lab: 2 segments, 1 of 2 ordered pairs allowed, internet from 1"
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Means
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_guests import compare_means
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import Finding, ModelError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware import compare_hardware
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
@@ -119,15 +136,26 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation i
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_listening, read_routes
 
 
-def check(model: dict[str, Any], host: bool) -> Platform:
-    """The checked platform. Raises ModelError with all findings: those of the model, or else all those against this host."""
+def check(model: dict[str, Any], host: bool, files: bool) -> Platform:
+    """The checked platform. Raises ModelError with all findings: those of the model, or else all those against this machine."""
     platform = parse_platform(model)
+    findings = missing_files(platform) if files else []
     if host:
         hardware = read_hardware(filesystem.mount for filesystem in platform.host.filesystems)
-        findings = [*check_platform(model, read_routes(), read_listening()), *compare_hardware(platform.host, hardware)]
-        if findings:
-            raise ModelError(findings)
+        findings += [*check_platform(model, read_routes(), read_listening()), *compare_hardware(platform.host, hardware)]
+        findings += compare_means(platform, Means(hardware.cores, hardware.memory_mb * 1024))
+    if findings:
+        raise ModelError(findings)
     return platform
+
+
+def missing_files(platform: Platform) -> list[Finding]:
+    cure = "Build the image or fetch it to that place, or correct the path"
+    return [
+        Finding(f"platform_images[{image.name}].file", image.file, "is no file on the machine that runs Ansible", cure, "image-file")
+        for image in platform.images
+        if image.file is not None and not Path(image.file).expanduser().is_file()
+    ]
 
 
 def report(platform: Platform) -> dict[str, Any]:
@@ -139,6 +167,7 @@ def report(platform: Platform) -> dict[str, Any]:
         "findings": [],
         "segments": [segment.name for segment in platform.segments],
         "pairs": [list(pair) for pair in pairs],
+        "guests": [guest.name for guest in platform.guests if not guest.absent],
         "summary": f"{platform.name}: {count} segment{'' if count == 1 else 's'}, {inside} of {count * (count - 1)} ordered pairs allowed, "
         f"internet from {len(pairs) - inside}",
     }
@@ -153,11 +182,12 @@ def main() -> None:
         argument_spec={
             "model": {"type": "dict", "required": True},
             "host": {"type": "bool", "default": False},
+            "files": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**report(check(module.params["model"], module.params["host"])))
+        module.exit_json(**report(check(module.params["model"], module.params["host"], module.params["files"])))
     except ModelError as error:
         module.fail_json(msg=str(error), findings=[describe(finding) for finding in error.findings])
     except OSError as error:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import check_values as values
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, Table, labels, meant
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, Table, labels
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Filesystem, HostSpec, Pool
 
 HOST_KEYS = ("distribution", "version", "cores", "threads", "memory_mb", "filesystems", "reserve", "virtualization", "ssh_ports")
@@ -38,7 +38,7 @@ def read_host(faults: Faults, raw: Any) -> HostDraft:
         threads=table.number("threads", least=1),
         memory_mb=table.number("memory_mb", least=1),
         filesystems=tuple(_read_filesystems(faults, table)),
-        virtualization=_read_choice(faults, table, "virtualization", VIRTUALIZATION) or VIRTUALIZATION[0],
+        virtualization=table.choice("virtualization", VIRTUALIZATION) or VIRTUALIZATION[0],
         **_read_reserve(faults, table.value),
     )
     if spec.cores and spec.threads and spec.threads < spec.cores:
@@ -48,14 +48,6 @@ def read_host(faults: Faults, raw: Any) -> HostDraft:
         if whole is not None and kept > whole:
             faults.add("reserve", f"{table.at('reserve')}.{key}", kept, f"is more than the host's {key} of {whole}", f"Keep back less than {whole}")
     return HostDraft(spec, _read_ssh_ports(faults, table))
-
-
-def _read_choice(faults: Faults, table: Table, key: str, choices: Sequence[str]) -> Optional[str]:
-    found = table.text(key)
-    if found is None or found in choices:
-        return found
-    faults.add("choice", table.at(key), found, "is none of the choices", meant(found, choices, "choices"))
-    return None
 
 
 def _read_reserve(faults: Faults, raw: Mapping[str, Any]) -> dict[str, int]:
@@ -142,5 +134,5 @@ def check_probe(faults: Faults, raw: Any, segments: Iterable[IPv4Network]) -> No
         number = table.number(key)
         if number is not None and not 1 <= number <= values.LAST_PORT:
             faults.add("port", table.at(key), number, f"is no port, these are 1 to {values.LAST_PORT}", "Choose the port of a service that answers there")
-    _read_choice(faults, table, "udp", UDP_PROBES)
+    table.choice("udp", UDP_PROBES)
     table.flag("icmp", default=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Optional
@@ -71,7 +72,8 @@ def _build_host(draft: HostDraft) -> Host:
     return Host(draft.name, draft.address, draft.mac, tuple(draft.aliases), draft.ssh_port)
 
 
-def read_segment(faults: Faults, path: str, raw: Any) -> SegmentDraft:
+def read_segment(faults: Faults, path: str, raw: Any, guests: Collection[str] = ()) -> SegmentDraft:
+    """guests: names of the segments in which the model has guests; these have something to lease without a dynamic range."""
     draft = SegmentDraft(path)
     table = Table.read(faults, path, raw, SEGMENT_KEYS, ("name", "cidr"))
     if table is None:
@@ -101,7 +103,7 @@ def read_segment(faults: Faults, path: str, raw: Any) -> SegmentDraft:
     _check_gateway(faults, draft)
     _check_dhcp(faults, draft)
     _check_hosts(faults, draft)
-    _check_services(faults, table, draft)
+    _check_services(faults, table, draft, guests)
     return draft
 
 
@@ -163,18 +165,23 @@ def _check_dhcp(faults: Faults, draft: SegmentDraft) -> None:
 def _check_hosts(faults: Faults, draft: SegmentDraft) -> None:
     for host in draft.hosts:
         if host.address is not None:
-            _check_host_address(faults, draft, host, host.address)
-        if host.ssh_port is not None and draft.ssh_ports is None and not draft.ssh_ports_set:
-            reason = "is to be forwarded, and the segment has no ssh_ports"
-            faults.add("ssh-port-outside", f"{host.path}.ssh_port", host.ssh_port, reason, f"Add ssh_ports to {draft.path}, or remove ssh_port")
-        elif host.ssh_port is not None and draft.ssh_ports is not None and host.ssh_port not in draft.ssh_ports:
-            reason = f"lies outside the segment's ssh_ports {draft.ssh_ports}"
-            cure = f"Choose a port from {draft.ssh_ports.first} to {draft.ssh_ports.last}"
-            faults.add("ssh-port-outside", f"{host.path}.ssh_port", host.ssh_port, reason, cure)
+            check_address(faults, draft, f"{host.path}.address", host.address)
+        if host.ssh_port is not None:
+            check_ssh_port(faults, draft, f"{host.path}.ssh_port", host.ssh_port, "remove ssh_port")
 
 
-def _check_host_address(faults: Faults, draft: SegmentDraft, host: HostDraft, address: IPv4Address) -> None:
-    path = f"{host.path}.address"
+def check_ssh_port(faults: Faults, draft: SegmentDraft, path: str, port: int, without: str) -> None:
+    """The port that is forwarded to a host of the segment. without: what to write when none should be."""
+    if draft.ssh_ports is None and not draft.ssh_ports_set:
+        reason = "is to be forwarded, and the segment has no ssh_ports"
+        faults.add("ssh-port-outside", path, port, reason, f"Add ssh_ports to {draft.path}, or {without}")
+    elif draft.ssh_ports is not None and port not in draft.ssh_ports:
+        reason = f"lies outside the segment's ssh_ports {draft.ssh_ports}"
+        faults.add("ssh-port-outside", path, port, reason, f"Choose a port from {draft.ssh_ports.first} to {draft.ssh_ports.last}")
+
+
+def check_address(faults: Faults, draft: SegmentDraft, path: str, address: IPv4Address) -> None:
+    """The fixed address of a host of the segment."""
     if draft.cidr is not None and not _inside(faults, "host", path, address, draft.cidr):
         return
     if address == draft.gateway:
@@ -186,7 +193,7 @@ def _check_host_address(faults: Faults, draft: SegmentDraft, host: HostDraft, ad
             faults.add("host-in-dhcp", path, str(address), reason, "Choose an address outside the dynamic ranges")
 
 
-def _check_services(faults: Faults, table: Table, draft: SegmentDraft) -> None:
+def _check_services(faults: Faults, table: Table, draft: SegmentDraft, guests: Collection[str]) -> None:
     path = table.at("host_services")
     for index, service in enumerate(draft.host_services):
         if service not in HOST_SERVICES:
@@ -194,8 +201,8 @@ def _check_services(faults: Faults, table: Table, draft: SegmentDraft) -> None:
         elif service in draft.host_services[:index]:
             faults.add("service-twice", f"{path}[{index}]", service, "is named twice", "Remove one of them")
     reserves = any(host.mac for host in draft.hosts)
-    if "dhcp" in draft.host_services and not table.value.get("dhcp") and not reserves:
-        reason = "offers dhcp, and there is nothing to lease: no dynamic range and no host with a mac"
+    if "dhcp" in draft.host_services and not table.value.get("dhcp") and not reserves and draft.name not in guests:
+        reason = "offers dhcp, and there is nothing to lease: no dynamic range, no host with a mac and no guest"
         faults.add("dhcp-nothing", path, draft.host_services, reason, "Add a dhcp range, or remove 'dhcp' from host_services")
     if "dhcp" not in draft.host_services and "host_services" in table.value and (draft.dhcp or reserves):
         what = "dynamic ranges" if draft.dhcp else "hosts with a mac"

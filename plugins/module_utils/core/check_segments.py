@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_segment import SegmentDraft
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, meant
 
 
-def check_segments(faults: Faults, drafts: Sequence[SegmentDraft], domain: Optional[str]) -> None:
-    _check_doubled(faults, drafts, domain)
+def check_segments(faults: Faults, drafts: Sequence[SegmentDraft], domain: Optional[str]) -> Doubles:
+    """What the segments and their hosts use up is returned, so that guests are judged against it."""
+    doubles = _check_doubled(faults, drafts, domain)
     _check_reaches(faults, drafts)
     _check_ssh_ports(faults, drafts)
+    return doubles
 
 
-class _Seen:
+class Seen:
     """Remembers where a value was first set; records each later place."""
 
     def __init__(self, faults: Faults, rule: str, cure: str) -> None:
@@ -27,38 +29,48 @@ class _Seen:
         self.cure = cure
         self.places: dict[Hashable, str] = {}
 
-    def add(self, path: str, found: Any, key: Optional[Hashable] = None) -> None:
+    def add(self, path: str, found: Any, key: Optional[Hashable] = None, cure: Optional[str] = None) -> bool:
+        """Whether nobody had it before."""
         if found is None:
-            return
+            return True
         first = self.places.setdefault(found if key is None else key, path)
         if first != path:
-            self.faults.add(self.rule, path, found if isinstance(found, int) else str(found), f"is taken already by {first}", self.cure)
+            self.faults.add(self.rule, path, found if isinstance(found, int) else str(found), f"is taken already by {first}", cure or self.cure)
+        return first == path
 
 
-def _check_doubled(faults: Faults, drafts: Sequence[SegmentDraft], domain: Optional[str]) -> None:
-    names = _Seen(faults, "name-twice", "Give each segment a name of its own")
-    bridges = _Seen(faults, "bridge-twice", "Give each segment a bridge of its own")
-    addresses = _Seen(faults, "address-twice", "Give each host an address of its own")
-    hosts = _Seen(faults, "dns-name-twice", "Names and aliases are known in all segments: use each once")
-    macs = _Seen(faults, "mac-twice", "Give each interface a MAC address of its own")
-    ports = _Seen(faults, "ssh-port-twice", "Forward a port of the host to one guest only")
-    short = _shortener(domain)
+class Doubles:
+    """What belongs to one host or guest alone, in the whole platform."""
+
+    def __init__(self, faults: Faults, domain: Optional[str]) -> None:
+        self.addresses = Seen(faults, "address-twice", "Give each host an address of its own")
+        self.macs = Seen(faults, "mac-twice", "Give each interface a MAC address of its own")
+        self.ports = Seen(faults, "ssh-port-twice", "Forward a port of the host to one guest only")
+        self._names = Seen(faults, "dns-name-twice", "Names and aliases are known in all segments: use each once")
+        self._suffix = f".{domain}" if domain else ""
+
+    def add_name(self, path: str, name: Optional[str]) -> None:
+        """``web.lab.local`` and ``web`` are one name in the domain ``lab.local``."""
+        if name is not None:
+            short = name[: -len(self._suffix)] if self._suffix and name.endswith(self._suffix) else name
+            self._names.add(path, name, key=short)
+
+
+def _check_doubled(faults: Faults, drafts: Sequence[SegmentDraft], domain: Optional[str]) -> Doubles:
+    names = Seen(faults, "name-twice", "Give each segment a name of its own")
+    bridges = Seen(faults, "bridge-twice", "Give each segment a bridge of its own")
+    doubles = Doubles(faults, domain)
     for draft in drafts:
         names.add(f"{draft.path}.name", draft.name)
         bridges.add(f"{draft.path}.bridge", draft.bridge)
         for host in draft.hosts:
-            addresses.add(f"{host.path}.address", host.address)
-            hosts.add(f"{host.path}.name", host.name)
+            doubles.addresses.add(f"{host.path}.address", host.address)
+            doubles.add_name(f"{host.path}.name", host.name)
             for index, alias in enumerate(host.aliases):
-                hosts.add(f"{host.path}.aliases[{index}]", alias, key=short(alias))
-            macs.add(f"{host.path}.mac", host.mac)
-            ports.add(f"{host.path}.ssh_port", host.ssh_port)
-
-
-def _shortener(domain: Optional[str]) -> Callable[[str], str]:
-    """``web.lab.local`` and ``web`` are one name in the domain ``lab.local``."""
-    suffix = f".{domain}" if domain else ""
-    return lambda name: name[: -len(suffix)] if suffix and name.endswith(suffix) else name
+                doubles.add_name(f"{host.path}.aliases[{index}]", alias)
+            doubles.macs.add(f"{host.path}.mac", host.mac)
+            doubles.ports.add(f"{host.path}.ssh_port", host.ssh_port)
+    return doubles
 
 
 def _check_reaches(faults: Faults, drafts: Sequence[SegmentDraft]) -> None:

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import Finding
+
+# Keys whose values are never shown, whatever is wrong with them.
+_SECRET = re.compile(r"pass|secret|token|private|credential")
+HIDDEN = "a value that is not shown"
 
 
 class Faults:
@@ -112,7 +117,8 @@ class Table:
         self.value = value
         for key in value:
             if key not in known:
-                faults.add("unknown-key", self.at(str(key)), value[key], "there is no such key", meant(str(key), known, "keys"))
+                found = HIDDEN if _SECRET.search(str(key).lower()) else value[key]
+                faults.add("unknown-key", self.at(str(key)), found, "there is no such key", meant(str(key), known, "keys"))
         for key in required:
             if key not in value:
                 faults.add("missing", self.at(key), None, "must be set", f"Add {key!r}")
@@ -135,6 +141,13 @@ class Table:
 
     def flag(self, key: str, default: bool) -> bool:
         return as_flag(self.faults, self.at(key), self.value[key], default) if key in self.value else default
+
+    def choice(self, key: str, choices: Sequence[str]) -> Optional[str]:
+        found = self.text(key)
+        if found is None or found in choices:
+            return found
+        self.faults.add("choice", self.at(key), found, "is none of the choices", meant(found, choices, "choices"))
+        return None
 
     def rows(self, key: str) -> list[Any]:
         return as_rows(self.faults, self.at(key), self.value[key]) if key in self.value else []

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Optional
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Policy
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_guests import Guest, Image
+
 # Linux: IFNAMSIZ is 16 with the closing NUL, so an interface name has at most 15 characters (net/if.h).
 INTERFACE_NAME_MAX = 15
 
@@ -131,6 +134,8 @@ class Platform:
 
     ranges:         networks that something else owns (Docker, Swarm, VPC, tailnet ...), by name; no segment overlaps them
     host_ssh_ports: ports on which the KVM host's own sshd answers
+    guests:         as declared; guest_assign fills in the addresses and ports that they leave open
+    capacity:       what guests may take together, with what the host keeps for itself
     """
 
     name: str
@@ -140,6 +145,9 @@ class Platform:
     host_ssh_ports: tuple[int, ...] = ()
     host: HostSpec = HostSpec()
     pools: tuple[Pool, ...] = ()
+    images: tuple[Image, ...] = ()
+    guests: tuple[Guest, ...] = ()
+    capacity: Policy = field(default_factory=Policy)
 
     def segment(self, name: str) -> Segment:
         """The segment of that name; KeyError when there is none."""

@@ -6,32 +6,51 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import check_values as values
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Means, Policy
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_guest import GuestDraft, Known
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_guests import check_capacity, check_guests, guest_segments, read_guests
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_host import HostDraft, check_probe, read_host, read_pools
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_images import read_capacity, read_images
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_segment import SegmentDraft, read_segment
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_segments import check_segments
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_segments import Doubles, check_segments
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, Table, labels, plain
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import Finding, ModelError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform, Segment
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_assign import assign
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import HostSpec, Platform, Segment
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_guests import Guest, Image
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Claim, Route, check_overlaps, check_undeclared, relevant_routes
 
-MODEL_KEYS = ("platform_name", "platform_domain", "platform_segments", "platform_ranges", "platform_host", "platform_pools", "platform_internet_probe")
+MODEL_KEYS = (
+    "platform_name",
+    "platform_domain",
+    "platform_segments",
+    "platform_ranges",
+    "platform_host",
+    "platform_pools",
+    "platform_internet_probe",
+    "platform_images",
+    "platform_guests",
+    "platform_capacity",
+)
 REQUIRED_KEYS = ("platform_name", "platform_domain", "platform_segments")
 
 
-def parse_platform(raw: Mapping[str, Any], routes: Sequence[Route] = ()) -> Platform:
+def parse_platform(raw: Mapping[str, Any], routes: Sequence[Route] = (), guests: bool = True) -> Platform:
     """The platform that the variables describe.
 
     raw:    inventory variables by name (MODEL_KEYS)
     routes: routes of the host; no segment may overlap one that is not its own
+    guests: False where their values are not known, such as templates that only a run fills in: they are neither judged nor returned
 
     Raises ModelError with all findings.
     """
     faults = Faults()
-    platform = _read(faults, raw, routes, ())
+    platform = _read(faults, raw, routes, (), guests)
     if faults.items or platform is None:
         raise ModelError(faults.items)
     return platform
@@ -43,7 +62,7 @@ def check_platform(raw: Mapping[str, Any], routes: Sequence[Route] = (), listeni
     listening: TCP ports on which the host answers
     """
     faults = Faults()
-    _read(faults, raw, routes, listening)
+    _read(faults, raw, routes, listening, True)
     return faults.items
 
 
@@ -58,22 +77,83 @@ def parse_segments(segments: Sequence[Mapping[str, Any]], domain: Optional[str] 
     faults = Faults()
     raw = {"platform_segments": segments} if domain is None else {"platform_segments": segments, "platform_domain": domain}
     table = Table(faults, "", plain(raw), tuple(raw))
-    drafts = _read_segments(faults, table, values.domain(faults, "platform_domain", table.text("platform_domain")))
+    drafts, _doubles = _read_segments(faults, table, values.domain(faults, "platform_domain", table.text("platform_domain")))
     check_overlaps(faults, _claims(drafts))
     if faults.items:
         raise ModelError(faults.items)
     return tuple(draft.build() for draft in drafts)
 
 
-def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], listening: Collection[int]) -> Optional[Platform]:
+def parse_guests(
+    segments: Sequence[Mapping[str, Any]], guests: Sequence[Mapping[str, Any]], name: str, pools: Optional[Sequence[Mapping[str, Any]]] = None
+) -> tuple[tuple[Segment, ...], tuple[Guest, ...]]:
+    """Segments and guests, checked among themselves; images, and pools that are not given, are taken on trust.
+
+    segments: ``platform_segments`` as the inventory has it, without the guests
+    guests:   ``platform_guests``
+    name:     ``platform_name``
+    pools:    ``platform_pools``
+
+    Raises ModelError with all findings.
+    """
+    faults = Faults()
+    raw = {"platform_name": name, "platform_segments": segments, "platform_guests": guests, **({} if pools is None else {"platform_pools": pools})}
+    table = Table(faults, "", plain(raw), tuple(raw))
+    platform = values.name(faults, "platform_name", table.text("platform_name"), "platform")
+    drafts, doubles = _read_segments(faults, table, None)
+    known = Known(_segment_names(drafts), None if pools is None else _names(table, "platform_pools"))
+    found = read_guests(faults, table.value["platform_guests"], known)
+    check_guests(faults, found, drafts, doubles, platform)
+    check_overlaps(faults, _claims(drafts))
+    if faults.items:
+        raise ModelError(faults.items)
+    return tuple(draft.build() for draft in drafts), tuple(draft.build() for draft in found)
+
+
+def parse_images(images: Sequence[Mapping[str, Any]], pools: Sequence[Mapping[str, Any]]) -> list[Image]:
+    """``platform_images`` with the pool of each. Raises ModelError with all findings."""
+    faults = Faults()
+    table = Table(faults, "", plain({"platform_images": images, "platform_pools": pools}), ("platform_images", "platform_pools"))
+    found = read_images(faults, table.value["platform_images"], _names(table, "platform_pools"))
+    if faults.items:
+        raise ModelError(faults.items)
+    return found
+
+
+def parse_capacity(capacity: Mapping[str, Any], host: Mapping[str, Any]) -> Policy:
+    """``platform_capacity`` with the reserve of ``platform_host``. Raises ModelError with all findings."""
+    faults = Faults()
+    policy = read_capacity(faults, plain(capacity), read_host(faults, plain(host)).spec)
+    if faults.items:
+        raise ModelError(faults.items)
+    return policy
+
+
+def _segment_names(drafts: Sequence[SegmentDraft]) -> list[str]:
+    return [draft.name for draft in drafts if draft.name is not None]
+
+
+def _names(table: Table, key: str) -> list[str]:
+    """What rows are named, also those with faults of their own: what refers to them is not wrong for that."""
+    rows = table.value.get(key)
+    names = [row.get("name") for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    return [name for name in names if isinstance(name, str)]
+
+
+def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], listening: Collection[int], judged: bool) -> Optional[Platform]:
     table = Table(faults, "", plain(raw), MODEL_KEYS, REQUIRED_KEYS)
     name = values.name(faults, "platform_name", table.text("platform_name"), "platform")
     domain = values.domain(faults, "platform_domain", table.text("platform_domain"))
-    drafts = _read_segments(faults, table, domain)
+    drafts, doubles = _read_segments(faults, table, domain)
     ranges = _read_ranges(faults, table)
     host = read_host(faults, table.value["platform_host"]) if "platform_host" in table.value else HostDraft()
     pools = read_pools(faults, table.value["platform_pools"]) if "platform_pools" in table.value else []
-    _check_host_ssh(faults, drafts, host, listening)
+    known = Known(_segment_names(drafts), _names(table, "platform_pools"), _names(table, "platform_images"))
+    images = read_images(faults, table.value["platform_images"], known.pools) if "platform_images" in table.value else []
+    guests = read_guests(faults, table.value["platform_guests"], known) if judged and "platform_guests" in table.value else []
+    check_guests(faults, guests, drafts, doubles, name)
+    policy = read_capacity(faults, table.value.get("platform_capacity", {}), host.spec)
+    _check_host_ssh(faults, drafts, guests, host, listening)
     if "platform_internet_probe" in table.value:
         check_probe(faults, table.value["platform_internet_probe"], [draft.cidr for draft in drafts if draft.cidr is not None])
     claims = [*_claims(drafts), *(Claim(cidr, f"platform_ranges.{key}") for key, cidr in ranges.items())]
@@ -83,7 +163,7 @@ def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], liste
     check_undeclared(faults, claims)
     if faults.items or name is None or domain is None:
         return None
-    return Platform(
+    platform = Platform(
         name=name,
         domain=domain,
         segments=tuple(draft.build() for draft in drafts),
@@ -91,16 +171,40 @@ def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], liste
         host_ssh_ports=tuple(port for _path, port in host.ssh_ports),
         host=host.spec,
         pools=tuple(pools),
+        images=tuple(images),
+        guests=tuple(draft.build() for draft in guests),
+        capacity=policy,
     )
+    _check_room(faults, platform)
+    return platform
 
 
-def _read_segments(faults: Faults, table: Table, domain: Optional[str]) -> list[SegmentDraft]:
+def _check_room(faults: Faults, platform: Platform) -> None:
+    """Whether there is an address, a port, a vCPU and memory for every guest, on a host that has no more than the model demands."""
+    try:
+        assign(platform.name, platform.guests, platform.segments, taken_ports=platform.host_ssh_ports)
+    except ModelError as error:
+        faults.items.extend(error.findings)
+    policy, means = _known_means(platform.capacity, platform.host)
+    check_capacity(faults, policy, means, platform.guests, "the host of platform_host")
+
+
+def _known_means(policy: Policy, host: HostSpec) -> tuple[Policy, Means]:
+    """What the model says of the host, and the policy without the limits that depend on what it does not say."""
+    if host.cores is None:
+        policy = replace(policy, vcpus_per_core=None)
+    if host.memory_mb is None:
+        policy = replace(policy, memory_percent=None, reserve_memory_mb=0)
+    return policy, Means(host.cores or 0, (host.memory_mb or 0) * 1024)
+
+
+def _read_segments(faults: Faults, table: Table, domain: Optional[str]) -> tuple[list[SegmentDraft], Doubles]:
     rows = table.rows("platform_segments")
     if table.value.get("platform_segments") == []:
         faults.add("no-segments", "platform_segments", [], "has no segment, and there is nothing to build", "Describe one segment at least: name and cidr")
-    drafts = [read_segment(faults, path, row) for path, row in zip(labels("platform_segments", rows), rows)]
-    check_segments(faults, drafts, domain)
-    return drafts
+    guests = guest_segments(table.value.get("platform_guests"))
+    drafts = [read_segment(faults, path, row, guests) for path, row in zip(labels("platform_segments", rows), rows)]
+    return drafts, check_segments(faults, drafts, domain)
 
 
 def _read_ranges(faults: Faults, table: Table) -> dict[str, IPv4Network]:
@@ -118,17 +222,18 @@ def _claims(drafts: Sequence[SegmentDraft]) -> list[Claim]:
     return [Claim(draft.cidr, f"{draft.path}.cidr", segment=True) for draft in drafts if draft.cidr is not None]
 
 
-def _check_host_ssh(faults: Faults, drafts: Sequence[SegmentDraft], host: HostDraft, listening: Collection[int]) -> None:
+def _check_host_ssh(faults: Faults, drafts: Sequence[SegmentDraft], guests: Sequence[GuestDraft], host: HostDraft, listening: Collection[int]) -> None:
     own = {port: path for path, port in host.ssh_ports}
+    places = [(place.path, place.ssh_port) for draft in drafts for place in draft.hosts] + [(guest.path, guest.ssh_port) for guest in guests]
+    for path, port in places:
+        if port in own:
+            reason = f"is the port of the host's own sshd ({own[port]}); forwarding it would lock you out"
+            faults.add("ssh-port-host", f"{path}.ssh_port", port, reason, "Choose another port of the segment's ssh_ports")
+        elif port in listening:
+            reason = f"is taken: this host itself listens on port {port}, and the forward would take that over from its service"
+            cure = f"Choose another port, or stop that service (ss -ltnp 'sport = :{port}' names it)"
+            faults.add("ssh-port-taken", f"{path}.ssh_port", port, reason, cure)
     for draft in drafts:
-        for guest in draft.hosts:
-            if guest.ssh_port in own:
-                reason = f"is the port of the host's own sshd ({own[guest.ssh_port]}); forwarding it would lock you out"
-                faults.add("ssh-port-host", f"{guest.path}.ssh_port", guest.ssh_port, reason, "Choose another port of the segment's ssh_ports")
-            elif guest.ssh_port in listening:
-                reason = f"is taken: this host itself listens on port {guest.ssh_port}, and the forward would take that over from its service"
-                cure = f"Choose another port, or stop that service (ss -ltnp 'sport = :{guest.ssh_port}' names it)"
-                faults.add("ssh-port-taken", f"{guest.path}.ssh_port", guest.ssh_port, reason, cure)
         if "ssh" in draft.host_services and not own:
             reason = "offers the host's ssh, and platform_host.ssh_ports names no port"
             faults.add("service-ssh", f"{draft.path}.host_services", draft.host_services, reason, "Set platform_host.ssh_ports, or remove 'ssh'")

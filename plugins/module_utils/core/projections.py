@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import posixpath
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Optional
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Policy
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_assign import assign, guest_mac
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Segment
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_guests import RUNNING, Guest, GuestInterface, Image, entry_name
 
 
 def libvirt_networks(segments: Sequence[Segment], domain: str) -> list[dict[str, Any]]:
@@ -33,3 +38,130 @@ def libvirt_networks(segments: Sequence[Segment], domain: str) -> list[dict[str,
         }
         for segment in segments
     ]
+
+
+def with_guests(
+    raw: Sequence[Mapping[str, Any]],
+    segments: Sequence[Segment],
+    guests: Sequence[Guest],
+    platform: str,
+    recorded: Sequence[Mapping[str, Any]] = (),
+    taken_ports: Collection[int] = (),
+) -> list[dict[str, Any]]:
+    """The segments as the inventory has them, with an entry among ``hosts`` for each fixed address of a guest that is not absent.
+
+    raw:      ``platform_segments``; segments: the same, read
+    recorded, taken_ports: as guest_assign.assign takes them
+
+    Only where the host answers DHCP does an entry have a MAC, so that the address is reserved for it.
+    Raises ModelError when a segment has no address or port left.
+    """
+    known = {segment.name: segment for segment in segments}
+    entries: dict[str, list[dict[str, Any]]] = {segment.name: [] for segment in segments}
+    for guest in assign(platform, guests, segments, recorded, taken_ports):
+        for index, item in enumerate(guest.interfaces):
+            if item.address is not None:
+                entries[item.segment].append(_host_entry(platform, guest, index, known[item.segment]))
+    return [{**row, "hosts": [*row.get("hosts", ()), *entries[row["name"]]]} if entries[row["name"]] else dict(row) for row in raw]
+
+
+def _host_entry(platform: str, guest: Guest, index: int, segment: Segment) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": entry_name(guest, index), "address": str(guest.interfaces[index].address)}
+    if "dhcp" in segment.host_services:
+        entry["mac"] = guest_mac(platform, guest.name, index)
+    if index == 0 and guest.aliases:
+        entry["aliases"] = list(guest.aliases)
+    if index == 0 and guest.ssh_port is not None:
+        entry["ssh_port"] = guest.ssh_port
+    return entry
+
+
+def guests_config(
+    guests: Sequence[Guest],
+    segments: Sequence[Segment],
+    platform: str,
+    domain: str,
+    recorded: Sequence[Mapping[str, Any]] = (),
+    taken_ports: Collection[int] = (),
+) -> list[dict[str, Any]]:
+    """``config`` of the module libvirt_guests. recorded, taken_ports: as guest_assign.assign takes them.
+
+    Raises ModelError when a segment has no address or port left.
+    """
+    known = {segment.name: segment for segment in segments}
+    return [_guest_config(guest, known, platform, domain) for guest in assign(platform, guests, segments, recorded, taken_ports)]
+
+
+def _guest_config(guest: Guest, segments: Mapping[str, Segment], platform: str, domain: str) -> dict[str, Any]:
+    head = {"name": guest.name, "platform": platform, "state": guest.state, "remove_disks": guest.remove_disks}
+    if guest.absent:
+        return head
+    return {
+        **head,
+        "vcpus": guest.vcpus,
+        "vcpus_max": guest.vcpus_max,
+        "memory_mb": guest.memory_mb,
+        "memory_max_mb": guest.memory_max_mb,
+        "interfaces": [_interface_config(item, segments[item.segment], guest_mac(platform, guest.name, index)) for index, item in enumerate(guest.interfaces)],
+        "disks": [
+            {"name": disk.name, "pool": disk.pool, "size_gb": disk.size_gb, "image": guest.image if index == 0 else None}
+            for index, disk in enumerate(guest.disks)
+        ],
+        "image": guest.image,
+        "ssh_port": guest.ssh_port,
+        "names": list(guest.aliases),
+        "cloud_init": _cloud_init_config(guest, domain) if guest.cloud_init else None,
+        "firmware": guest.firmware,
+        "tpm": guest.tpm,
+        "boot": list(guest.boot),
+        "agent": guest.agent,
+        "console": guest.console,
+        "autostart": guest.autostart,
+        "wait_for": guest.wait_for if guest.state == RUNNING else None,
+        "wait_seconds": guest.wait_seconds,
+    }
+
+
+def _interface_config(item: GuestInterface, segment: Segment, mac: str) -> dict[str, Any]:
+    return {
+        "segment": item.segment,
+        "mac": mac,
+        "address": None if item.address is None else str(item.address),
+        "prefix": segment.cidr.prefixlen,
+        "gateway": str(segment.gateway),
+        "dhcp": "dhcp" in segment.host_services,
+    }
+
+
+def _cloud_init_config(guest: Guest, domain: str) -> dict[str, Any]:
+    return {
+        "domain": domain,
+        "users": [{**asdict(user), "ssh_keys": list(user.ssh_keys), "groups": list(user.groups)} for user in guest.users],
+        "packages": list(guest.packages),
+        "commands": [command if isinstance(command, str) else list(command) for command in guest.commands],
+        "user_data": dict(guest.user_data),
+    }
+
+
+def images_config(images: Sequence[Image], directory: Optional[str] = None) -> list[dict[str, Any]]:
+    """``images`` of the module libvirt_guests; with a ``directory``, ``config`` of libvirt_images.
+
+    directory: where on the managed host the files of images lie, each as <name>.<format>
+    """
+    if directory is None:
+        return [{"name": image.name, "pool": image.pool, "format": image.format} for image in images]
+    return [
+        {
+            "name": image.name,
+            **({"url": image.url} if image.url else {"path": posixpath.join(directory, f"{image.name}.{image.format}")}),
+            **({"checksum": image.checksum} if image.checksum else {}),
+            "format": image.format,
+            "pool": image.pool,
+        }
+        for image in images
+    ]
+
+
+def capacity_policy(policy: Policy) -> dict[str, Any]:
+    """``capacity`` of the module libvirt_guests, and the policy that libvirt's hook reads. Limits that are not set are left out."""
+    return {key: value for key, value in asdict(policy).items() if value is not None}

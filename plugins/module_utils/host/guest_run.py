@@ -1,0 +1,102 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How libvirt_guests goes through its plan: one guest after the other, then one wait for all that came up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain_xml import console_log
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_declare import Wanted
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import GuestOperation
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_plan import GuestPlan, GuestStep
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Backup
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.guests import apply
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import keep_definition
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.waits import Wait, WaitFailed, wait_for_all
+
+# Where nobody said how long a moved interface may take to get its new address, in seconds.
+_MOVE_LIMIT_S = 120
+
+
+@dataclass
+class Run:
+    """backups: guest -> file that keeps its old definition; reached: guest -> how its wait ended, in words."""
+
+    conn: Any
+    backup_dir: str
+    warn: Callable[[str], None]
+    backups: dict[str, str] = field(default_factory=dict)
+    reached: dict[str, str] = field(default_factory=dict)
+
+    def go(self, plan: GuestPlan) -> None:
+        """Does every step, then waits. ResourceError says how far it came."""
+        steps = [step for step in plan.steps if step.operations]
+        started: list[tuple[Wanted, float]] = []
+        for position, step in enumerate(steps):
+            began = time.time()
+            self._step(steps, position)
+            if step.wanted is not None and step.moved:
+                # One at a time: the next guest is not touched before this one answers in its new place.
+                self._wait([_wait(step.wanted, "address", began, _MOVE_LIMIT_S)])
+            if step.wanted is not None and step.starts and step.wanted.wait is not None:
+                started.append((step.wanted, began))
+        self._wait([_wait(guest, str(guest.wait), began, guest.wait_seconds) for guest, began in started])
+
+    def _step(self, steps: Sequence[GuestStep], position: int) -> None:
+        step = steps[position]
+        done: list[GuestOperation] = []
+        try:
+            for operation in step.operations:
+                if isinstance(operation, Backup):
+                    self.backups[step.name] = keep_definition(operation, self.backup_dir)
+                else:
+                    apply(self.conn, operation, self.warn)
+                done.append(operation)
+        except ResourceError as error:
+            finished = ", ".join(earlier.name for earlier in steps[:position]) or "none"
+            rest = ", ".join(later.name for later in steps[position + 1 :]) or "none"
+            kept = f" Its old definition is kept in {self.backups[step.name]}." if step.name in self.backups else ""
+            raise ResourceError(
+                f"guest {step.name} ({position + 1} of {len(steps)}) at {_words(step.operations[len(done)])}: {error}.{kept} "
+                f"Done before it: {finished}. Not begun: {rest}. Repair the cause and run again.",
+                backups=sorted(self.backups.values()),
+            ) from None
+
+    def _wait(self, waits: Sequence[Wait]) -> None:
+        if not waits:
+            return
+        outcomes = wait_for_all(self.conn, waits)
+        failed = [f"guest {name}: {outcome}" for name, outcome in outcomes.items() if isinstance(outcome, WaitFailed)]
+        self.reached.update((name, outcome.detail) for name, outcome in outcomes.items() if not isinstance(outcome, WaitFailed))
+        if failed:
+            others = ", ".join(sorted(self.reached)) or "none"
+            raise ResourceError(
+                "\n".join([*failed, f"Their definitions are as declared, and they run on. Reached by: {others}."]), backups=sorted(self.backups.values())
+            )
+
+
+def _wait(guest: Wanted, goal: str, since: float, seconds: int) -> Wait:
+    nic = guest.domain.nics[0] if guest.domain.nics else None
+    record = guest.domain.record
+    return Wait(
+        guest.name,
+        goal,
+        seconds,
+        network=None if nic is None else nic.segment,
+        mac=None if nic is None else nic.mac,
+        address=None if nic is None or nic.address is None else str(nic.address),
+        port=(record.ssh_port if record is not None else None) or 22,
+        console_log=console_log(guest.name) if guest.domain.console else None,
+        since=since,
+    )
+
+
+def _words(operation: GuestOperation) -> str:
+    """The class name, spaced: MakeVolume becomes ``make volume``."""
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in type(operation).__name__).strip()
