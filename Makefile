@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Nothing of ours goes into a home directory, also where a tool installs the collection for itself.
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
 
-.PHONY: help setup lab lab-down check test bench topology docs lock lint types unit sanity integration scenarios clean
+.PHONY: help setup lab lab-down images capacity status export-terraform check test bench topology docs lock lint types unit sanity integration scenarios clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,11 +27,11 @@ setup: .venv/.ready ## make .venv/ from the locked requirements
 	touch $@
 
 .cache/.sandbox-ready: bindep.txt tools/setup.sh
-	tools/setup.sh sandbox
+	tools/setup.sh sandbox images
 	mkdir -p .cache && touch $@
 
 .cache/.test-ready: bindep.txt tools/setup.sh
-	tools/setup.sh sandbox test
+	tools/setup.sh sandbox images test
 	mkdir -p .cache && touch $@
 
 lab: setup .cache/.sandbox-ready ## build the lab in the embedded sandbox and prove it
@@ -39,6 +39,19 @@ lab: setup .cache/.sandbox-ready ## build the lab in the embedded sandbox and pr
 
 lab-down: setup ## remove the sandbox and prove that nothing is left
 	$(BIN)/python -m tools.sandbox down
+
+images: setup .cache/.sandbox-ready ## build the guests' images from Debian's packages
+	$(BIN)/python -m tools.guest_image tiny
+	$(BIN)/python -m tools.guest_image debian
+
+capacity: setup ## use of the host of inventories/$(PLATFORM) against its policy
+	$(BIN)/python -m tools.capacity -i inventories/$(PLATFORM)
+
+status: setup ## one screen: host, networks, guests, forwards, warnings
+	$(BIN)/python -m tools.status -i inventories/$(PLATFORM)
+
+export-terraform: setup ## write what stands on the host as Terraform configuration
+	$(BIN)/python -m tools.export_terraform -i inventories/$(PLATFORM)
 
 check: setup lint types unit ## judges and unit tests, under 3 minutes
 
@@ -70,7 +83,7 @@ integration: setup .cache/.test-ready
 
 scenarios: setup .cache/.test-ready
 	rm -rf $(ANSIBLE_HOME)/collections
-	for scenario in segments el9; do molecule test --scenario-name $$scenario || exit 1; done
+	for scenario in segments guests el9; do molecule test --scenario-name $$scenario || exit 1; done
 
 test: check sanity integration scenarios ## everything; sets up what it needs
 

@@ -45,7 +45,8 @@ def render(rows: list[tuple[str, str, list[str], list[str]]]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _cell(lines: list[str]) -> str:
+def _cell(texts: list[str]) -> str:
+    lines = [line for text in texts for line in text.splitlines()]
     return "<br>".join(f"<code>{html.escape(line, quote=False).replace('|', '&#124;')}</code>" for line in lines)
 
 

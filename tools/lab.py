@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The main job in one command: a sandbox, the platform in it, the proof, a report.
 
-The last line is for scripts: ``lab ok: segments 5/5, pairs 20/20, internet 5/5, seconds N``, or
+The last line is for scripts: ``lab ok: segments 5/5, pairs 20/20, internet 5/5, guests 2/2, seconds N``, or
 ``lab FAILED: <why>`` with a non-zero exit code.
 """
 
@@ -13,22 +13,43 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tools import playbook
+from tools import guest_image, guest_login, playbook
+from tools.sandbox.errors import SandboxError
 
 INVENTORY = "inventories/sandbox"
+IMAGE = "tiny"
 VERIFY_TASK = "Open real connections between all segments and compare with the model"
+INSIDE_TASK = "Open them again from inside the guests"
 
 LOOK_AROUND = """\
 look around:
   .venv/bin/python -m tools.sandbox shell {name}         a root shell on the host
+    virsh list                                             the guests; virsh console web enters one, Ctrl+] leaves it
     virsh net-list --all                                   the networks
     nft list table inet hybridlab_segments                 the rules, with a counter for each pair
   .venv/bin/ansible-playbook site.yml -i {inventory}       run it again: changed=0
   .venv/bin/ansible-playbook playbooks/verify.yml -i {inventory}   measure again
+  .venv/bin/ansible -i {inventory} guests -m ping           every guest, through the host's forwards
+  make status PLATFORM=sandbox                             one screen of everything
 remove it: make lab-down"""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was measured.
+
+    segments: result of the module reachability, from namespaces on the bridges
+    inside:   the same from inside the guests, where there are any
+    logins:   each guest, entered from outside
+    """
+
+    segments: Mapping[str, Any]
+    inside: Mapping[str, Any]
+    logins: Sequence[guest_login.Login]
 
 
 class LabFailed(Exception):
@@ -53,8 +74,13 @@ def main() -> int:
     return 0
 
 
-def up(name: str) -> Mapping[str, Any]:
-    """Build everything; returns what the reachability module measured."""
+def up(name: str) -> Proof:
+    """Build everything, then measure it."""
+    stage("image: a small Debian guest from packages")
+    try:
+        guest_image.ensure(IMAGE)
+    except SandboxError as error:
+        raise LabFailed(str(error)) from None
     stage("sandbox: a bare Debian 12 host")
     done = subprocess.run([sys.executable, "-m", "tools.sandbox", "up", "--name", name], cwd=playbook.CHECKOUT, check=False)
     if done.returncode != 0:
@@ -67,15 +93,21 @@ def up(name: str) -> Mapping[str, Any]:
     proof = playbook.run("playbooks/verify.yml", INVENTORY, sandbox=name)
     if proof.rc != 0:
         raise LabFailed(proof.failures() or proof.output[-2000:])
-    return proof.task(VERIFY_TASK).result
+    stage("proof: each guest, from outside, through the host's forward")
+    logins = guest_login.through_forwards(name)
+    silent = [f"{login.name} on port {login.port}: {login.error}" for login in logins if login.error]
+    if silent:
+        raise LabFailed("guests that can't be entered from outside: " + "; ".join(silent))
+    return Proof(proof.task(VERIFY_TASK).result, proof.task(INSIDE_TASK).result, logins)
 
 
 def stage(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def report(result: Mapping[str, Any], name: str, seconds: float) -> str:
+def report(proof: Proof, name: str, seconds: float) -> str:
     """The closing report of a proven lab."""
+    result = proof.segments
     segments = result["segments"]
     sound = sum(1 for segment in segments.values() if segment["ok"])
     lines = ["", "segments:"]
@@ -86,10 +118,16 @@ def report(result: Mapping[str, Any], name: str, seconds: float) -> str:
             f"  {segment_name:<12} {segment['bridge']:<15} {segment['cidr']:<14} gateway {segment['gateway']:<10} "
             f"lease {segment['lease'] or 'static only':<12} probed from {segment['address']}"
         )
-    lines += ["", *result["table"].splitlines(), "", LOOK_AROUND.format(name=name, inventory=INVENTORY), ""]
+    lines += ["", *result["table"].splitlines(), "", "guests:"]
+    for login in proof.logins:
+        lines.append(
+            f"  {login.name:<12} {login.segment:<15} {login.address:<14} port {login.port:<6} {login.accelerator:<20} "
+            f"answered in {login.seconds:.1f} s, booted from {login.image}"
+        )
+    lines += [f"  measured again from inside them: {proof.inside['summary']}", "", LOOK_AROUND.format(name=name, inventory=INVENTORY), ""]
     lines.append(
         f"lab ok: segments {sound}/{len(segments)}, pairs {result['pairs_ok']}/{result['pairs_total']}, "
-        f"internet {result['internet_ok']}/{result['internet_total']}, seconds {seconds:.0f}"
+        f"internet {result['internet_ok']}/{result['internet_total']}, guests {len(proof.logins)}/{len(proof.logins)}, seconds {seconds:.0f}"
     )
     return "\n".join(lines)
 

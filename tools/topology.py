@@ -27,10 +27,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail when a picture is stale, write nothing")
     options = parser.parse_args()
     model = read_model(options.inventory)
-    # Not drawn, and an inventory may know it only once its host runs.
+    # Not drawn, and an inventory may know it only once its host runs. So it is with guests.
     model.pop("platform_internet_probe", None)
     try:
-        platform = parse_platform(model)
+        platform = parse_platform(model, guests=False)
     except ModelError as error:
         print(f"{options.inventory}: {error}", file=sys.stderr)
         return 1

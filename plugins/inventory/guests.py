@@ -257,11 +257,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         """A guest that shared its name with another host would get that one's variables, and the plays that are meant for it."""
         for name in snapshot.guests:
             there = self.inventory.hosts.get(name)
-            if name in self.inventory.groups or (there is not None and there.vars.get("guest_platform") != snapshot.platform):
-                what = "group" if name in self.inventory.groups else "host"
+            if there is not None and there.vars.get("guest_platform") != snapshot.platform:
                 raise AnsibleParserError(
-                    f"{self._source}: guest {name} has the name of a {what} that the inventory already has. "
-                    f"Rename one of them: the guest in platform_guests, or the {what} in its inventory file."
+                    f"{self._source}: guest {name} has the name of a host that the inventory already has. "
+                    "Rename one of them: the guest in platform_guests, or the host in its inventory file."
                 )
 
     def _add(self, snapshot: Snapshot, name: str, connection: Connection) -> None:

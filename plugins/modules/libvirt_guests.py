@@ -49,7 +49,9 @@ options:
       state:
         description:
           - V(stopped) asks the guest to shut down and switches it off after O(shutdown_seconds).
-          - V(absent) does so too, and removes the definition with the firmware's variables, the TPM's state and the seed; of the disks, see O(config[].remove_disks).
+          - >-
+            V(absent) does so too, and removes the definition with the firmware's variables, the TPM's state and the seed; of the disks,
+            see O(config[].remove_disks).
         type: str
         choices: [running, stopped, suspended, absent]
         default: running
@@ -229,6 +231,12 @@ options:
         description: Path of its base volume.
         type: str
         required: true
+      pool:
+        description: Name of its pool.
+        type: str
+      volume:
+        description: Its file name.
+        type: str
       format:
         description: Format of the base volume.
         type: str
@@ -522,6 +530,8 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "path": {"type": "str", "required": True},
+                    "pool": {"type": "str"},
+                    "volume": {"type": "str"},
                     "format": {"type": "str", "default": "qcow2", "choices": ["qcow2", "raw"]},
                 },
             },

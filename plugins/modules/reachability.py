@@ -81,7 +81,9 @@ options:
         default: python3
   identity:
     description:
-      - A private key for O(probes), such as of C(ssh). While it measures, the managed host has it as a file of mode 0600 in a directory of its own below C(/run).
+      - >-
+        A private key for O(probes), such as of C(ssh). While it measures, the managed host has it as a file of mode 0600
+        in a directory of its own below C(/run).
       - The words C({identity}) and C({known_hosts}) in O(probes[].command) are replaced by the path of that file, and of an empty one beside it.
     type: str
   internet:

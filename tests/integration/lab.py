@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tools import playbook
+from tools import guest_image, playbook
 
 INVENTORY = "inventories/sandbox"
+
+# A model without guests, for what is about the networks alone.
+NO_GUESTS = ("-e", '{"platform_guests": [], "platform_images": []}')
 
 # What a run may touch on a host, printed so that two states can be compared as text.
 # Left out: what changes by itself (logs, leases, caches, clocks, counters).
@@ -33,15 +38,29 @@ true
 """
 
 
+# Ends what a killed run left behind on the host, so that nobody finishes its work: the worst case. (The brackets keep the script from finding itself.)
+KILL_REMOTE = """
+for path in /proc/[0-9]*; do
+    pid=${path#/proc/}
+    if tr '\\0' ' ' <"$path/cmdline" 2>/dev/null | grep -q 'Ansiball[Z]_'; then kill -9 "$pid" 2>/dev/null || :; fi
+done
+"""
+
+
 class CommandFailed(AssertionError):
     """A command in the host did not end with 0."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """One named sandbox host."""
+    """One named sandbox host. guests: whether playbooks see the guests of the model."""
 
     name: str
+    guests: bool = False
+
+    @property
+    def _model(self) -> tuple[str, ...]:
+        return () if self.guests else NO_GUESTS
 
     def up(self, image: str = "") -> None:
         self._tool("up", "--name", self.name, *(["--from", image] if image else []))
@@ -66,7 +85,26 @@ class Lab:
 
     def play(self, name: str, *arguments: str) -> playbook.Outcome:
         """Run a playbook on this host, whatever its result."""
-        return playbook.run(name, INVENTORY, *arguments, sandbox=self.name)
+        return playbook.run(name, INVENTORY, *self._model, *arguments, sandbox=self.name)
+
+    def killed(self, name: str, seconds: float, *arguments: str) -> bool:
+        """Start a playbook and kill it, on the controller and on the host. Whether it was still running."""
+        run = subprocess.Popen(
+            playbook.command(name, INVENTORY, *self._model, *arguments),
+            cwd=playbook.CHECKOUT,
+            env=playbook.environment(self.name),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            run.wait(seconds)
+            return False
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            self.sh(KILL_REMOTE)
+            return True
 
     def played(self, name: str, *arguments: str) -> playbook.Outcome:
         """Run a playbook that has to succeed."""
@@ -87,9 +125,11 @@ class Lab:
 
 
 @contextmanager
-def fresh(name: str) -> Iterator[Lab]:
+def fresh(name: str, guests: bool = False) -> Iterator[Lab]:
     """A host on which nothing was done yet. It is removed at the end, whatever became of the test."""
-    lab = Lab(name)
+    if guests:
+        guest_image.ensure("tiny")
+    lab = Lab(name, guests)
     lab.down()
     lab.up()
     try:

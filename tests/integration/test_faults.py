@@ -7,46 +7,15 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
 import time
 
 import pytest
 
-from tests.integration.lab import INVENTORY, Lab
-from tools import playbook
+from tests.integration.lab import Lab
 
 SEED = int(os.environ.get("HYBRIDLAB_SEED") or time.time())
 
 NETWORKS = ("management", "public", "private", "database", "container")
-
-# Ends what a killed run left behind on the host, so that nobody finishes its work: the worst case. (The brackets keep the script from finding itself.)
-KILL_REMOTE = """
-for path in /proc/[0-9]*; do
-    pid=${path#/proc/}
-    if tr '\\0' ' ' <"$path/cmdline" 2>/dev/null | grep -q 'Ansiball[Z]_'; then kill -9 "$pid" 2>/dev/null || :; fi
-done
-"""
-
-
-def kill_after(lab: Lab, seconds: float) -> bool:
-    """Start site.yml and kill it, on the controller and on the host. Whether it was still running."""
-    run = subprocess.Popen(
-        playbook.command("site.yml", INVENTORY),
-        cwd=playbook.CHECKOUT,
-        env=playbook.environment(lab.name),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        run.wait(seconds)
-        return False
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-        lab.sh(KILL_REMOTE)
-        return True
 
 
 def test_a_run_killed_at_ten_random_points_can_be_run_again(bare_host: Lab) -> None:
@@ -55,14 +24,14 @@ def test_a_run_killed_at_ten_random_points_can_be_run_again(bare_host: Lab) -> N
     # Three on the bare host: in the packages, the daemons, the first networks.
     for _attempt in range(3):
         seconds = rng.uniform(2, 40)
-        print(f"bare host: killed after {seconds:.1f} s: {kill_after(bare_host, seconds)}")
+        print(f"bare host: killed after {seconds:.1f} s: {bare_host.killed('site.yml', seconds)}")
     rebuilt = bare_host.played("site.yml")
     assert bare_host.played("site.yml").changed == 0
     # Seven while everything of ours is built on prepared packages.
     for _attempt in range(7):
         bare_host.played("playbooks/teardown.yml", "-e", "teardown=sandbox")
         seconds = rng.uniform(2, min(rebuilt.seconds, 15))
-        print(f"prepared host: killed after {seconds:.1f} s: {kill_after(bare_host, seconds)}")
+        print(f"prepared host: killed after {seconds:.1f} s: {bare_host.killed('site.yml', seconds)}")
         bare_host.played("site.yml")
         assert bare_host.played("site.yml").changed == 0
 

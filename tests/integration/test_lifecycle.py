@@ -9,41 +9,19 @@ The tests of this module build on each other: each leaves the host as the next o
 from __future__ import annotations
 
 import copy
-import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.integration.compare import assert_same, plan, sections
 from tests.integration.lab import Lab
-from tools.playbook import CHECKOUT, Outcome
+from tools.playbook import CHECKOUT
 
 SEGMENTS = CHECKOUT / "inventories/sandbox/group_vars/all/segments.yml"
-
-
-def plan(outcome: Outcome) -> dict[str, Any]:
-    """What a run changed, or in check mode said it would change: task -> diff and commands."""
-    return {task.name: {"diff": _texts(task.result), "commands": task.result.get("commands")} for task in outcome.tasks if task.changed}
-
-
-def _texts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The diffs of a task without their headers, which name temporary files. A loop has one for each turn."""
-    found = [*(item.get("diff") for item in result.get("results", [])), result.get("diff")]
-    flat = [diff for part in found if part for diff in (part if isinstance(part, list) else [part])]
-    return [{key: diff[key] for key in ("before", "after", "prepared") if key in diff} for diff in flat]
-
-
-def assert_same(before: str, after: str) -> None:
-    changes = list(difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=0))
-    assert not changes, "\n".join(changes[:80])
-
-
-def sections(snapshot: str) -> dict[str, str]:
-    """The parts of a snapshot by their names."""
-    return {name: text for name, _newline, text in (part.partition("\n") for part in snapshot.split("# ")[1:])}
 
 
 def changed_segments(tmp_path: Path, change: Callable[[list[dict[str, Any]]], None]) -> list[str]:

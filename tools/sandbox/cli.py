@@ -45,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
     execute.add_argument("name")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
 
+    relay = verbs.add_parser("relay", help="standard input and output <-> a TCP connection made inside a host, or in 'internet' (for ssh's ProxyCommand)")
+    relay.add_argument("name")
+    relay.add_argument("address")
+    relay.add_argument("port", type=int)
+
     for verb, text in (("shell", "an interactive shell in a host"), ("restart", "reboot a host"), ("inventory", "connection variables of a host as JSON")):
         named = verbs.add_parser(verb, help=text)
         named.add_argument("name", nargs="?", default=DEFAULT_NAME, help="(default: %(default)s)")
@@ -59,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Exit code: 0 done, 1 failed (or leftovers), 2 wrong arguments; exec and shell return their command's own."""
+    """Exit code: 0 done, 1 failed (or leftovers), 2 wrong arguments; exec, shell and relay return their command's own."""
     arguments = parser().parse_args(argv)
     if getattr(arguments, "named", None):
         arguments.name = arguments.named
@@ -132,6 +137,12 @@ def _exec(arguments: argparse.Namespace, identity: Identity, settings: Settings)
     if not command:
         raise SandboxError("exec was given no command", "Write: exec NAME -- COMMAND")
     return execute(Sandbox(identity, settings).container(arguments.name), command)
+
+
+def _relay(arguments: argparse.Namespace, identity: Identity, settings: Settings) -> int:
+    from tools.sandbox.relay import relay
+
+    return relay(Sandbox(identity, settings).container(arguments.name), arguments.address, arguments.port)
 
 
 def _shell(arguments: argparse.Namespace, identity: Identity, settings: Settings) -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.accelerator import kvm_works
+
 from tools.sandbox.addresses import gateway
 from tools.sandbox.errors import SandboxError
 from tools.sandbox.names import INIT, INTERNET, Identity
@@ -24,6 +26,10 @@ APT_POOL = "/var/cache/hybridlab-apt"
 VOLUMES = {"docker": "/var/lib/docker", "images": "/var/lib/libvirt/images"}
 NETWORK_SYSCTLS = {"net.ipv4.ip_forward": "0", "net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.default.disable_ipv6": "0"}
 BOOTED = ("running", "degraded")
+
+# Rules of tmpfiles.d for the machine's /dev/kvm, which a privileged container has too. One that only seems to work makes libvirt ask QEMU anew at each call.
+KVM_IS_SOUND = b"z /dev/kvm 0666\n"
+KVM_IS_HIDDEN = b"L+ /dev/kvm - - - - /dev/hidden-kvm\n"
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,7 @@ class SystemHost(Container):
         )
         put_file(container, "/etc/machine-id", b"")
         put_file(container, "/etc/apt/apt.conf.d/80hybridlab-sandbox", self._apt_conf().encode())
+        put_file(container, "/etc/tmpfiles.d/hybridlab-kvm.conf", KVM_IS_SOUND if kvm_works() else KVM_IS_HIDDEN)
         container.start()
 
     def _apt_conf(self) -> str:

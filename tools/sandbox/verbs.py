@@ -59,6 +59,8 @@ class Sandbox:
         host = self._host(client, name)
         self._ensure_host(host, self._image(client, source) if source else base_image)
         guest_key.ensure_guest_key(self.identity.state_dir)
+        # Playbooks write there what the inventory reads.
+        (self.identity.state_dir / "guests").mkdir(exist_ok=True)
         write_atomically(self.identity.hosts_dir / f"{name}.json", json.dumps(self.connection(name), indent=2) + "\n")
         return self.connection(name)
 
@@ -174,6 +176,7 @@ class Sandbox:
             host.remove()
             host.remove_volumes()
         (self.identity.hosts_dir / f"{name}.json").unlink(missing_ok=True)
+        (self.identity.state_dir / "guests" / f"{name}.json").unlink(missing_ok=True)
         self.state.hosts.pop(name, None)
         if self.identity.state_dir.exists():
             self.store.save()

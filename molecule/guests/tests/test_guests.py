@@ -59,10 +59,8 @@ def test_seed_is_for_nobody_else(host: Any) -> None:
 
 
 def test_hook_watches_over_starts_by_hand(host: Any) -> None:
-    too_large = (
-        "<domain type='qemu'><name>too-large</name><memory unit='GiB'>4000</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
-    )
-    host.run(f"echo \"{too_large}\" > /run/too-large.xml")
+    too_large = "<domain type='qemu'><name>too-large</name><memory unit='GiB'>4000</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"
+    host.run(f'echo "{too_large}" > /run/too-large.xml')
     refused = host.run("virsh create /run/too-large.xml")
     assert refused.rc != 0
     assert "memory" in refused.stderr

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, Optional
@@ -101,11 +101,14 @@ class Wanted:
         return self.domain.name
 
 
-def declare_guests(config: Sequence[Mapping[str, Any]], facts: Facts) -> list[Wanted]:
-    """The guests that are not declared absent. ResourceError names the first thing that cannot be resolved."""
+def declare_guests(config: Sequence[Mapping[str, Any]], facts: Facts, leaving: Collection[str] = ()) -> list[Wanted]:
+    """The guests that are not declared absent. ResourceError names the first thing that cannot be resolved.
+
+    leaving: names of guests that are removed before; what they have is free
+    """
     named = unique(config, "name", "config")
     guests = [_declare(f"config[{name}]", entry, facts) for name, entry in named.items() if entry["state"] != ABSENT]
-    _check_doubles(guests, facts)
+    _check_doubles(guests, [domain for domain in facts.domains if domain.name not in leaving])
     return guests
 
 
@@ -208,10 +211,10 @@ def _documents(name: str, entry: Mapping[str, Any], identity: str) -> tuple[Opti
     return texts(hidden), shown
 
 
-def _check_doubles(guests: Sequence[Wanted], facts: Facts) -> None:
+def _check_doubles(guests: Sequence[Wanted], found: Sequence[ObservedDomain]) -> None:
     """MAC addresses, addresses and ports once each, over the declared guests and those of ours that are not declared here."""
     declared = {guest.name for guest in guests}
-    others = [domain.kept for domain in facts.domains if domain.name not in declared and domain.kept is not None]
+    others = [domain.kept for domain in found if domain.name not in declared and domain.kept is not None]
     seen: dict[tuple[str, Any], str] = {}
     for domain in [*others, *(guest.domain for guest in guests)]:
         claims: list[tuple[str, Any]] = [("mac", nic.mac) for nic in domain.nics]

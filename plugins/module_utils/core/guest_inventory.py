@@ -145,7 +145,7 @@ def _segments(guest: Mapping[str, Any]) -> list[str]:
 
 
 def _addresses(guest: Mapping[str, Any]) -> list[str]:
-    return [str(address).split("/")[0] for address in guest.get("addresses") or [] if address]
+    return [str(address).partition("/")[0] for address in guest.get("addresses") or [] if address]
 
 
 def _epoch(written: Any) -> float:

@@ -33,7 +33,7 @@ def restart_reasons(live: Domain, goal: Domain) -> list[str]:
 
 
 def plan_live(found: ObservedDomain, goal: Domain, facts: Facts) -> tuple[list[GuestOperation], bool, list[str]]:
-    """What is done to the running guest, whose kept definition is ``goal`` already.
+    """What is done to the running guest before its kept definition becomes ``goal``.
 
     Second, whether an interface of it was plugged into another network; third, what the user should know.
     """
@@ -54,7 +54,7 @@ def plan_live(found: ObservedDomain, goal: Domain, facts: Facts) -> tuple[list[G
     operations += nics
     if operations and not live.agent and any(isinstance(operation, GrowLive) for operation in operations):
         warnings.append(f"guest {goal.name}: it has no guest agent, so the file system on a grown disk follows at its next boot")
-    if live.record != goal.record or [nic.address for nic in live.nics] != [nic.address for nic in goal.nics] or len(live.disks) != len(goal.disks):
+    if live.record is None or write_mark(live) != write_mark(goal):
         operations.append(SetMark(goal.name, write_mark(goal)))
     return operations, moved, warnings
 

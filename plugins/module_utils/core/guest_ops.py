@@ -89,7 +89,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class SetMemory:
-    """Of a running guest, in MiB; the kept definition has it already."""
+    """Of a running guest, in MiB; its kept definition follows."""
 
     name: str
     memory_mb: int
@@ -97,7 +97,7 @@ class SetMemory:
 
 @dataclass(frozen=True)
 class SetVcpus:
-    """Of a running guest; the kept definition has them already."""
+    """Of a running guest; its kept definition follows."""
 
     name: str
     vcpus: int
@@ -123,7 +123,7 @@ class DetachDevice:
 
 @dataclass(frozen=True)
 class SetMark:
-    """Our metadata of a running guest; the kept definition has it already."""
+    """Our metadata of a running guest; its kept definition follows."""
 
     name: str
     xml: str
@@ -149,9 +149,6 @@ GuestOperation = Union[
     DetachDevice,
     SetMark,
 ]
-
-# What interrupts a guest or takes something away, and so wants the old definition to be kept first.
-DESTRUCTIVE = (Forget, ShutDown, DetachDevice, RemoveFiles)
 
 
 def shell(operation: GuestOperation, uri: str, backup_dir: str) -> str:

@@ -27,6 +27,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops 
     Suspend,
     WriteSeed,
 )
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_order import Changes, arrange
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, unique
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Autostart, Backup, Define, Start
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.volumes import check_space
@@ -100,7 +101,7 @@ def plan_guests(state: str, config: Sequence[Mapping[str, Any]], facts: Facts, r
         going = {name: entry["remove_disks"] for name, entry in named.items() if entry["state"] == ABSENT and facts.domain(name) is not None}
         if state == "overridden":
             going.update((domain.name, remove_disks) for domain in facts.domains if domain.owned and domain.name not in named)
-        wanted = declare_guests(config, facts)
+        wanted = declare_guests(config, facts, leaving=going)
     # A guest that goes can be declared by nobody, so its resources are free for the others.
     steps = [_remove(name, told, facts, shutdown_seconds) for name, told in sorted(going.items())]
     steps += [plan_guest(guest, facts, shutdown_seconds) for guest in wanted]
@@ -130,29 +131,27 @@ def plan_guest(wanted: Wanted, facts: Facts, shutdown_seconds: int) -> GuestStep
             f"config[{wanted.name}]: it runs without a kept definition (somebody undefined it). Nothing was changed. Shut it down, then run again."
         )
     kept = found.kept
-    goal, extra = _with_undeclared_disks(wanted.domain, kept, wanted.remove_disks)
+    goal, extra = _with_undeclared_disks(wanted, found)
     warnings = [_undeclared_disk(wanted.name, disk.name) for disk in extra]
-    operations: list[GuestOperation] = [*_volumes(wanted, goal, found, facts)]
-    gone = [disk for disk in kept.disks if declared_path(disk.path) not in {declared_path(other.path) for other in goal.disks}]
+    new, growth = _volumes(wanted, goal, found, facts)
     seed = _seed(wanted, kept, facts)
     if seed is not None:
-        operations.append(seed)
+        new.append(seed)
         warnings += _seed_warning(wanted, kept)
-    redefine = normalise(kept) != normalise(goal)
-    restart = restart_reasons(found.live, goal) if found.live is not None and wanted.power != "stopped" else []
-    define: list[GuestOperation] = [Backup(wanted.name, found.xml), Define(wanted.name, merge_domain(found.xml, goal))] if redefine else []
-    operations += define
+    stays_up = found.live is not None and wanted.power != "stopped"
+    restart = restart_reasons(found.live, goal) if stays_up and found.live is not None else []
+    live, moved, more = plan_live(found, goal, facts) if stays_up and not restart else ([], False, [])
+    warnings += more
+    definition: list[GuestOperation] = []
+    if normalise(kept) != normalise(goal):
+        new.append(Backup(wanted.name, found.xml))
+        definition.append(Define(wanted.name, merge_domain(found.xml, goal)))
     if found.autostart != wanted.autostart:
-        operations.append(Autostart(wanted.name, wanted.autostart))
-    power, starts = _power(wanted, found, bool(restart), shutdown_seconds)
-    moved = False
-    if found.live is not None and not restart and wanted.power != "stopped":
-        live, moved, more = plan_live(found, goal, facts)
-        operations += live
-        warnings += more
-    operations += power
-    if gone:
-        operations.append(RemoveFiles(tuple(disk.path for disk in gone)))
+        definition.append(Autostart(wanted.name, wanted.autostart))
+    unused = _unused(found, goal, facts)
+    changes = Changes(bool(restart), tuple(live), tuple(growth), tuple(unused), tuple(definition), shutdown_seconds)
+    ordered, starts = arrange(found, wanted.power, changes)
+    operations = [*new, *ordered]
     return GuestStep(
         wanted.name,
         tuple(operations),
@@ -171,6 +170,7 @@ def describe(domain: Domain, power: str, autostart: bool, facts: Facts) -> dict[
     record = domain.record
     return {
         "name": domain.name,
+        "platform": None if record is None else record.platform,
         "state": power,
         "vcpus": domain.vcpus,
         "vcpus_max": domain.vcpus_max,
@@ -194,7 +194,8 @@ def describe(domain: Domain, power: str, autostart: bool, facts: Facts) -> dict[
 
 def _size_gb(disk: Disk, facts: Facts) -> Optional[float]:
     found = facts.volumes.get(disk.path) or facts.volumes.get(declared_path(disk.path))
-    size = disk.size if disk.size is not None else found.capacity if found is not None else None
+    image = next((image for image in facts.images.values() if image.path == disk.backing), None)
+    size = disk.size if disk.size is not None else found.capacity if found is not None else image.capacity if image is not None else None
     if size is None:
         return None
     return size // GIB if size % GIB == 0 else round(size / GIB, 2)
@@ -235,7 +236,7 @@ def _create(wanted: Wanted, facts: Facts) -> GuestStep:
         starts=wanted.power == "running",
         # A disk is taken up on each run that finds one and no guest, and that is worth a word only when it was not this very run's.
         warnings=tuple(warnings),
-        after=describe(domain, wanted.power, wanted.autostart, replace(facts, volumes={})),
+        after=describe(domain, wanted.power, wanted.autostart, facts),
     )
 
 
@@ -264,20 +265,26 @@ def _make(wanted: Wanted, disk: Disk, facts: Facts) -> MakeVolume:
     return MakeVolume(disk.path, disk.size, disk.backing, None if base is None else base.format)
 
 
-def _volumes(wanted: Wanted, goal: Domain, found: ObservedDomain, facts: Facts) -> list[GuestOperation]:
-    """New disks, and the growth of those of a guest that is off; that of a running one is a live change."""
-    operations: list[GuestOperation] = []
-    present = {declared_path(disk.path): disk.path for disk in (*(found.kept.disks if found.kept else ()), *(found.live.disks if found.live else ()))}
+def _volumes(wanted: Wanted, goal: Domain, found: ObservedDomain, facts: Facts) -> tuple[list[GuestOperation], list[GuestOperation]]:
+    """New disks, and the growth of those that exist, for a guest that is off then; that of a running one is a live change."""
+    new: list[GuestOperation] = []
+    growth: list[GuestOperation] = []
     for disk in goal.disks:
-        path = present.get(disk.path)
-        volume = facts.volumes.get(path or disk.path)
+        path = _active_path(disk, found)
+        volume = facts.volumes.get(path)
         if volume is None:
-            operations.append(_make(wanted, disk, facts))
-        elif found.live is None:
-            operations += _grow_off(wanted, disk, path or disk.path, volume.capacity)
+            new.append(_make(wanted, disk, facts))
         else:
-            _check_growth(wanted, disk, volume.capacity)
-    return operations
+            growth += _grow_off(wanted, disk, path, volume.capacity)
+    return new, growth
+
+
+def _active_path(disk: Disk, found: Optional[ObservedDomain]) -> str:
+    """The volume that the guest writes to: an overlay that a named point put upon the declared one, where there is one."""
+    if found is None:
+        return disk.path
+    present = [*(found.live.disks if found.live else ()), *(found.kept.disks if found.kept else ())]
+    return next((other.path for other in present if declared_path(other.path) == disk.path), disk.path)
 
 
 def _grow_off(wanted: Wanted, disk: Disk, path: str, capacity: int) -> list[GuestOperation]:
@@ -294,11 +301,24 @@ def _check_growth(wanted: Wanted, disk: Disk, capacity: int) -> bool:
     return disk.size is not None and disk.size > capacity
 
 
-def _with_undeclared_disks(goal: Domain, kept: Domain, remove: bool) -> tuple[Domain, list[Disk]]:
-    """``goal`` with those disks of the guest that are no longer declared, unless they may be removed; and these disks."""
+def _with_undeclared_disks(wanted: Wanted, found: ObservedDomain) -> tuple[Domain, list[Disk]]:
+    """The guest as wanted, with those of its disks that are no longer declared, unless they may be removed; and these disks."""
+    goal = wanted.domain
     declared = {disk.path for disk in goal.disks}
-    extra = [] if remove else [disk for disk in kept.disks if declared_path(disk.path) not in declared]
-    return replace(goal, disks=(*goal.disks, *(replace(disk, path=declared_path(disk.path)) for disk in extra))), extra
+    extra = [] if wanted.remove_disks else [replace(disk, path=path) for path, disk in _present(found).items() if path not in declared]
+    return replace(goal, disks=(*goal.disks, *extra)), extra
+
+
+def _present(found: ObservedDomain) -> dict[str, Disk]:
+    """The guest's disks by the paths of their declared volumes; also those that only its kept or only its running definition has."""
+    disks = [*(found.live.disks if found.live else ()), *(found.kept.disks if found.kept else ())]
+    return {declared_path(disk.path): disk for disk in disks}
+
+
+def _unused(found: ObservedDomain, goal: Domain, facts: Facts) -> list[GuestOperation]:
+    declared = {disk.path for disk in goal.disks}
+    files = _family([disk for path, disk in _present(found).items() if path not in declared], facts)
+    return [RemoveFiles(tuple(files))] if files else []
 
 
 def _undeclared_disk(guest: str, disk: str) -> str:
@@ -320,22 +340,6 @@ def _check_ours(wanted: Wanted, found: ObservedDomain) -> None:
         )
 
 
-def _power(wanted: Wanted, found: ObservedDomain, restart: bool, seconds: int) -> tuple[list[GuestOperation], bool]:
-    """Operations, and whether the guest comes up by them."""
-    name, agent = wanted.name, found.live is not None and found.live.agent
-    resume: list[GuestOperation] = [Resume(name)] if found.power in ("suspended", "pmsuspended") else []
-    if wanted.power == "stopped":
-        return ([*resume, ShutDown(name, seconds, agent)] if found.active else []), False
-    if restart:
-        suspend: list[GuestOperation] = [Suspend(name)] if wanted.power == "suspended" else []
-        return [*resume, ShutDown(name, seconds, agent), Start(name), *suspend], wanted.power == "running"
-    if not found.active:
-        return [Start(name), *([Suspend(name)] if wanted.power == "suspended" else [])], wanted.power == "running"
-    if wanted.power == "suspended":
-        return ([] if found.power == "suspended" else [Suspend(name)]), False
-    return resume, False
-
-
 def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int) -> GuestStep:
     found = facts.domain(name)
     if found is None or not found.owned:
@@ -348,22 +352,22 @@ def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int)
     operations: list[GuestOperation] = [Backup(name, found.xml)]
     if found.active:
         operations += [*([Resume(name)] if found.power == "suspended" else []), ShutDown(name, seconds, bool(found.live and found.live.agent))]
-    if found.kept is not None:
-        operations.append(Forget(name))
     files = [domain.seed] if domain is not None and domain.seed is not None else []
-    if remove_disks and domain is not None:
-        files += _family(domain, facts)
+    if remove_disks:
+        files += _family(list(_present(found).values()), facts)
+    # The definition goes last: as long as it is there, a run after one that was killed knows which files are to go.
     if files:
         operations.append(RemoveFiles(tuple(files)))
+    if found.kept is not None:
+        operations.append(Forget(name))
     # That it goes was said in so many words, so it is no disruption that would need another permission.
     return GuestStep(name, tuple(operations), before=None if domain is None else describe(domain, found.power, found.autostart, facts))
 
 
-def _family(domain: Domain, facts: Facts) -> list[str]:
-    """Volumes of the guest's disks, and every overlay of theirs that named points have left."""
-    declared = {declared_path(disk.path) for disk in domain.disks}
-    own = {disk.path for disk in domain.disks}
-    return sorted({*own, *declared, *(path for path in facts.volumes if declared_path(path) in declared)} & {*own, *facts.volumes})
+def _family(disks: Sequence[Disk], facts: Facts) -> list[str]:
+    """Volumes of the disks, and every overlay of theirs that named points have left."""
+    declared = {declared_path(disk.path) for disk in disks}
+    return sorted({*(disk.path for disk in disks), *(path for path in facts.volumes if declared_path(path) in declared)})
 
 
 def _check_space(wanted: Sequence[Wanted], facts: Facts) -> list[str]:
@@ -371,7 +375,7 @@ def _check_space(wanted: Sequence[Wanted], facts: Facts) -> list[str]:
     asked: dict[str, list[tuple[str, int]]] = {}
     for guest in wanted:
         for disk in guest.domain.disks:
-            found = facts.volumes.get(disk.path)
+            found = facts.volumes.get(_active_path(disk, facts.domain(guest.name)))
             size = disk.size or next((image.capacity for image in facts.images.values() if image.path == disk.backing), None)
             growth = (size or 0) - (found.capacity if found is not None else 0)
             if growth > 0:

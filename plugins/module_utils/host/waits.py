@@ -45,6 +45,12 @@ _LOG_BYTES = 1 << 20  # of the end of a console's log
 # virDomainShutoffReason (libvirt-domain.h).
 _OFF_REASONS = {1: "shut down from inside", 2: "destroyed by somebody", 3: "crashed", 4: "migrated away", 5: "saved", 6: "failed to start", 7: "reverted"}
 
+# virDomainPausedReason: those that do not pass by themselves.
+_PAUSE_REASONS = {
+    1: "it was suspended (`virsh resume`)",
+    5: "it was paused because a disk failed (is the pool full? `df` on the host, then `virsh resume`)",
+}
+
 # Codes: 0 with the result and telling lines of the logs, 3 no cloud-init in the guest, 4 not done yet, 5 switched off.
 _ASK_CLOUD_INIT = """\
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -296,14 +302,14 @@ class _Watch:
 
 
 def _how_it_ended(domain: Any, since: float) -> str:
-    """In words; empty as long as it runs. Paused by hand is not ended: the deadline is for that."""
+    """In words; empty as long as it runs, or is held for a moment by libvirt itself."""
     state, reason = domain.state()
     if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED):
         how = _OFF_REASONS.get(reason, "off") if state == libvirt.VIR_DOMAIN_SHUTOFF else "crashed"
         age = f" {max(0.0, time.time() - since):.0f} s after its start" if since else ""
         return f"it stopped ({how}){age}"
-    if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
-        return "it was paused because a disk failed (is the pool full? `df` on the host, then `virsh resume`)"
+    if state == libvirt.VIR_DOMAIN_PAUSED:
+        return _PAUSE_REASONS.get(reason, "")
     return ""
 
 

@@ -106,6 +106,31 @@ def test_faults_of_routes_and_hardware_are_told_together(call: Caller, host: lis
     ]
 
 
+def test_guests_against_what_the_host_really_has(call: Caller, host: list[Route]) -> None:
+    model = lab_model()
+    model["platform_guests"][0]["memory_mb"] = 22300
+
+    assert call(model)["guests"] == ["test-vm"]
+    (finding,) = call(model, host=True)["findings"]
+
+    # Up to 5 percent less memory than the model's is still its hardware; here it is too little for the guest.
+    assert (finding["rule"], finding["path"]) == ("capacity", "platform_guests")
+    assert "70 % of 31800" in finding["reason"]
+
+
+def test_files_of_images_are_looked_for_where_asked(call: Caller, tmp_path: Path) -> None:
+    model = lab_model()
+    image = tmp_path / "debian.qcow2"
+    model["platform_images"][0]["file"] = str(image)
+
+    assert call(model)["findings"] == []
+    (finding,) = call(model, files=True)["findings"]
+    assert (finding["rule"], finding["path"], finding["found"]) == ("image-file", "platform_images[debian-12].file", str(image))
+
+    image.touch()
+    assert call(model, files=True)["findings"] == []
+
+
 def test_host_is_left_alone_without_host(call: Caller, host: list[Route]) -> None:
     host.append(Route(IPv4Network("10.0.2.0/23"), "eno1"))
 
