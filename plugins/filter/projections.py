@@ -61,6 +61,10 @@ def capacity_policy(capacity: Mapping[str, Any], host: Optional[Mapping[str, Any
     return projections.capacity_policy(parse_capacity(capacity, host or {}))
 
 
+def guest_probes(config: Rows) -> list[dict[str, Any]]:
+    return projections.guest_probes(plain(config))
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -69,4 +73,5 @@ class FilterModule:
             "guests_config": guests_config,
             "images_config": images_config,
             "capacity_policy": capacity_policy,
+            "guest_probes": guest_probes,
         }

@@ -165,3 +165,29 @@ def images_config(images: Sequence[Image], directory: Optional[str] = None) -> l
 def capacity_policy(policy: Policy) -> dict[str, Any]:
     """``capacity`` of the module libvirt_guests, and the policy that libvirt's hook reads. Limits that are not set are left out."""
     return {key: value for key, value in asdict(policy).items() if value is not None}
+
+
+def guest_probes(config: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``probes`` of the module reachability: for each segment the first running guest in it that can be entered by a key.
+
+    config: as :func:`guests_config` makes it
+    """
+    found: dict[str, dict[str, Any]] = {}
+    options = (
+        "BatchMode=yes",
+        "ConnectTimeout=20",
+        "IdentitiesOnly=yes",
+        "LogLevel=ERROR",
+        "StrictHostKeyChecking=accept-new",
+        "UserKnownHostsFile={known_hosts}",
+    )
+    for guest in config:
+        users = (guest.get("cloud_init") or {}).get("users") or []
+        nic = guest["interfaces"][0] if guest.get("interfaces") else None
+        if guest["state"] != RUNNING or nic is None or nic["address"] is None or not users:
+            continue
+        words = ["ssh", "-F", "none", "-i", "{identity}", *(word for option in options for word in ("-o", option)), f"{users[0]['name']}@{nic['address']}"]
+        # Pinging takes a raw socket.
+        words += ["sudo", "-n"] if users[0]["sudo"] else []
+        found.setdefault(nic["segment"], {"segment": nic["segment"], "address": nic["address"], "command": words, "shell": True})
+    return list(found.values())

@@ -15,7 +15,7 @@ from ansible_collections.hybridlab.platform.plugins.filter.projections import Fi
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Policy, read_policy
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_assign import guest_mac
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.projections import libvirt_networks
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.projections import guest_probes, libvirt_networks
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 from ansible_collections.hybridlab.platform.tests.unit.strategies import models
 from hypothesis import given
@@ -264,3 +264,26 @@ def test_every_network_knows_the_names_of_all_hosts(model: dict[str, Any]) -> No
     for network, segment in zip(libvirt_networks(platform.segments, platform.domain), platform.segments):
         assert {name for entry in network["dns"] for name in entry["names"]} == names
         assert {entry["mac"] for entry in network["hosts"]} == {host.mac for host in segment.hosts if host.mac}
+
+
+def probed(name: str, segment: str, **change: Any) -> dict[str, Any]:
+    nic = {"segment": segment, "address": change.pop("address", "10.0.1.10")}
+    return {"name": name, "state": "running", "interfaces": [nic], "cloud_init": {"users": [{"name": "admin", "sudo": True}]}, **change}
+
+
+def test_each_segment_is_probed_from_its_first_guest_that_can_be_entered() -> None:
+    config = [
+        probed("stopped", "public", state="stopped"),
+        probed("leased", "public", address=None),
+        probed("closed", "public", cloud_init=None),
+        probed("web", "public", address="10.0.1.12"),
+        probed("second", "public"),
+        {"name": "gone", "state": "absent", "remove_disks": True},
+    ]
+
+    (probe,) = guest_probes(config)
+
+    assert (probe["segment"], probe["address"], probe["shell"]) == ("public", "10.0.1.12", True)
+    assert probe["command"][0] == "ssh"
+    assert probe["command"][-3:] == ["admin@10.0.1.12", "sudo", "-n"]
+    assert {"{identity}", "UserKnownHostsFile={known_hosts}"} <= set(probe["command"])
