@@ -23,6 +23,7 @@ from tools.sandbox.errors import SandboxError
 INVENTORY = "inventories/sandbox"
 IMAGE = "tiny"
 VERIFY_TASK = "Open real connections between all segments and compare with the model"
+ACCELERATORS = {"kvm": "KVM", "qemu": "software emulation"}
 INSIDE_TASK = "Open them again from inside the guests"
 
 LOOK_AROUND = """\
@@ -121,7 +122,7 @@ def report(proof: Proof, name: str, seconds: float) -> str:
     lines += ["", *result["table"].splitlines(), "", "guests:"]
     for login in proof.logins:
         lines.append(
-            f"  {login.name:<12} {login.segment:<15} {login.address:<14} port {login.port:<6} {login.accelerator:<20} "
+            f"  {login.name:<12} {login.segment:<15} {login.address:<14} port {login.port:<6} {ACCELERATORS[login.accelerator]:<20} "
             f"answered in {login.seconds:.1f} s, booted from {login.image}"
         )
     lines += [f"  measured again from inside them: {proof.inside['summary']}", "", LOOK_AROUND.format(name=name, inventory=INVENTORY), ""]

@@ -58,6 +58,11 @@ options:
           - A unit that runs since before the newest of them was written gets O(config[].on_change). A handler would be lost when a run is cut short.
         type: list
         elements: path
+      changed:
+        description:
+          - Whether an earlier task of this run has changed one of O(config[].watch). The times of the files tell so too, but not in check mode.
+        type: bool
+        default: false
       on_change:
         description: What a running unit gets when one of its files or of O(config[].watch) has changed.
         type: str
@@ -215,6 +220,7 @@ def _unit(item: dict[str, Any]) -> Unit:
         running=item["running"],
         masked=item["masked"],
         watch=tuple(item["watch"] or ()),
+        changed=item["changed"],
         on_change=item["on_change"],
     )
 
@@ -234,6 +240,7 @@ def main() -> None:
                     "running": {"type": "bool"},
                     "masked": {"type": "bool"},
                     "watch": {"type": "list", "elements": "path"},
+                    "changed": {"type": "bool", "default": False},
                     "on_change": {"type": "str", "choices": ["restart", "reload", "none"], "default": "restart"},
                 },
             },

@@ -236,7 +236,8 @@ def _create(wanted: Wanted, facts: Facts) -> GuestStep:
         starts=wanted.power == "running",
         # A disk is taken up on each run that finds one and no guest, and that is worth a word only when it was not this very run's.
         warnings=tuple(warnings),
-        after=describe(domain, wanted.power, wanted.autostart, facts),
+        # Its size is the image's where none was asked for, and nobody has seen the image yet when check mode plans its arrival.
+        after=describe(domain, wanted.power, wanted.autostart, replace(facts, volumes={}, images={})),
     )
 
 

@@ -29,6 +29,7 @@ class Unit:
     content: text of the whole unit file, written to UNIT_DIR
     dropins: file name -> text, written to UNIT_DIR/<name>.d
     watch:   paths of files that others write and the unit reads, such as its configuration
+    changed: whether one of these was changed in this very run, which check mode cannot see by itself
     on_change: what a running unit gets when one of all these files changed: restart, reload or none
     """
 
@@ -40,6 +41,7 @@ class Unit:
     masked: Optional[bool] = None
     watch: tuple[str, ...] = ()
     on_change: str = "restart"
+    changed: bool = False
 
     def files(self) -> dict[str, str]:
         """Path -> text of all files that this unit declares."""
@@ -219,7 +221,7 @@ def _unit_steps(unit: Unit, state: UnitState, rewritten: bool) -> list[Step]:
         verbs.append("enable" if unit.enabled else "disable")
     if unit.running is not None and unit.running != state.running:
         verbs.append("start" if unit.running else "stop")
-    elif state.running and unit.on_change != "none" and (rewritten or state.stale):
+    elif state.running and unit.on_change != "none" and (rewritten or state.stale or unit.changed):
         verbs.append(unit.on_change)
     if unit.masked and not state.masked:
         verbs.append("mask")

@@ -129,3 +129,12 @@ def test_only_what_is_declared_is_described() -> None:
 def test_a_written_file_is_shown_as_a_here_document() -> None:
     plan = plan_units([Unit("a.service", content="[Service]")], {"a.service": UnitState(exists=False)})
     assert plan.commands[0] == f"mkdir -p /etc/systemd/system && tee {FILE} <<'EOF'\n[Service]\nEOF"
+
+
+def test_what_this_run_has_changed_reloads_the_unit() -> None:
+    unit = Unit("a.service", watch=("/etc/a.conf",), on_change="reload", changed=True)
+
+    plan = plan_units([unit], {"a.service": UnitState(exists=True, running=True)})
+
+    assert plan.commands == ["systemctl reload a.service"]
+    assert plan_units([unit], {"a.service": UnitState(exists=True, running=False)}).commands == []
