@@ -327,7 +327,7 @@ backups:
   type: list
   elements: str
 rollback:
-  description: The shell line that brings each of them back, by the name of the guest.
+  description: The shell line that brings each of them back, by the name of the guest. A running guest takes it up at its next start.
   returned: when O(state) is V(merged), V(overridden) or V(deleted)
   type: dict
   sample: {web: virsh -c qemu:///system define /var/lib/hybridlab/rollback/web-20261121T101112.123456789Z.xml}
@@ -350,7 +350,9 @@ undeclared:
   type: list
   elements: str
 gathered:
-  description: The guests as entries of O(config), with what RV(guests) has, C(leases) and, of running ones, C(cpu_seconds) and C(memory_rss_mb).
+  description:
+    - The guests as entries of O(config), with what RV(guests) has and C(leases).
+    - Of running ones also C(cpu_seconds), C(memory_rss_mb) and C(uptime_seconds); null where that is not known.
   returned: when O(state) is V(gathered)
   type: list
   elements: dict
@@ -371,7 +373,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_plan import GuestPlan, describe, plan_guests, whereabouts
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Define
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.guest_run import Run
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.guest_run import Run, words
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.guests import observe, usage
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import leases
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt_run import ARGUMENTS, open_connection
@@ -406,9 +408,10 @@ class Guests:
             self.module.warn(f"{warning}.")
         if plan.disruptive and not self.params["allow_disruption"]:
             self._refuse(plan)
-        run = Run(conn, self.params["backup_dir"], lambda text: self.module.warn(f"{text}."))
+        run = Run(conn, facts.pools, self.params["backup_dir"], lambda text: self.module.warn(f"{text}."))
         if plan.operations and not self.module.check_mode:
             run.go(plan)
+            self._verify(conn, run)
         uri = self.params["uri"]
         answer = result(plan.before, plan.after, self._commands(plan), diff=self.module._diff, header=f"guests of {uri}")
         return {
@@ -416,10 +419,20 @@ class Guests:
             "disruptive": plan.disruptive,
             "backups": sorted(run.backups.values()),
             "rollback": {name: f"virsh -c {uri} define {path}" for name, path in run.backups.items()},
-            "guests": [whereabouts(entry) for entry in plan.after],
+            "guests": [whereabouts(entry, leases(conn, set(facts.networks)) if conn else ()) for entry in plan.after],
             "reached": run.reached,
             "undeclared": list(plan.undeclared),
         }
+
+    def _verify(self, conn: Any, run: Run) -> None:
+        plan = self._plan(self._facts(conn), self.params["state"])
+        rest = [f"guest {step.name}: {', '.join(words(operation) for operation in step.operations)}" for step in plan.steps if step.operations]
+        if rest:
+            raise ResourceError(
+                f"everything was accepted, but reading back shows that there is still to do: {'; '.join(rest)}. A guest that does not stay up says why on "
+                "its console. Run again when the cause is repaired.",
+                backups=sorted(run.backups.values()),
+            )
 
     def _refuse(self, plan: GuestPlan) -> None:
         reasons = "; ".join(f"guest {entry['name']}: {entry['reason']}" for entry in plan.disruptive)

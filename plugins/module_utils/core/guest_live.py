@@ -45,10 +45,11 @@ def plan_live(found: ObservedDomain, goal: Domain, facts: Facts) -> tuple[list[G
     # What a balloon has come to is the guest's doing, so the kept value says whether anybody asked for another one.
     if kept.memory_mb != goal.memory_mb:
         operations.append(SetMemory(goal.name, goal.memory_mb))
-    if live.vcpus != goal.vcpus:
+    if live.vcpus < goal.vcpus or kept.vcpus > goal.vcpus:
         operations.append(SetVcpus(goal.name, goal.vcpus))
-        if goal.vcpus < live.vcpus:
-            warnings.append(f"guest {goal.name}: it has to give {live.vcpus - goal.vcpus} vCPUs back, which not every guest does")
+    elif live.vcpus > goal.vcpus:
+        # Asked for in an earlier run; asking again would be a change that each run makes.
+        warnings.append(f"guest {goal.name}: it has not given back {live.vcpus - goal.vcpus} vCPUs, and will have {goal.vcpus} after its next start")
     operations += _disks(found, goal, facts, xml)
     nics, moved = _nics(live, goal)
     operations += nics

@@ -179,6 +179,7 @@ class _Planner:
             if guest.foreign:
                 self.notes.append(f"guest {guest.name}: point {name} does not hold {', '.join(guest.foreign)}, which we do not manage")
         held = [guest.name for guest in guests if guest.power == "running" and guest.agent]
+        self.notes += [f"guest {guest.name}: its agent does not answer, so point {name} is as after a power failure" for guest in guests if _is_crash(guest)]
         self.operations += [Freeze(guest) for guest in held]
         for guest in guests:
             self._put_upon(guest, name)
@@ -269,8 +270,12 @@ def _standing(guest: Guest, moves: Sequence[tuple[GuestDisk, str, str]]) -> Gues
     return replace(guest, disks=tuple(disks), files=(*guest.files, *new))
 
 
+def _is_crash(guest: Guest) -> bool:
+    return guest.active and not (guest.power == "running" and guest.agent)
+
+
 def _planned(guest: Guest, name: str, whole: bool) -> Point:
-    consistency = "stopped" if not guest.active else "agent" if guest.power == "running" and guest.agent else "crash"
+    consistency = "crash" if _is_crash(guest) else "agent" if guest.active else "stopped"
     return Point(name, "", consistency, tuple((disk.name, disk.active) for disk in guest.disks), whole)
 
 

@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
+import posixpath
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain_xml import console_log
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_declare import Wanted
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import GuestOperation
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import GrowVolume, GuestOperation, MakeVolume, RemoveFiles, WriteSeed
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_plan import GuestPlan, GuestStep
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Backup
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.guests import apply
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.guests import apply, refresh_pools
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import keep_definition
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.waits import Wait, WaitFailed, wait_for_all
 
@@ -26,9 +27,10 @@ _MOVE_LIMIT_S = 120
 
 @dataclass
 class Run:
-    """backups: guest -> file that keeps its old definition; reached: guest -> how its wait ended, in words."""
+    """directories: of the pools, by name; backups: guest -> file that keeps its old definition; reached: guest -> how its wait ended, in words."""
 
     conn: Any
+    directories: Mapping[str, str]
     backup_dir: str
     warn: Callable[[str], None]
     backups: dict[str, str] = field(default_factory=dict)
@@ -37,7 +39,7 @@ class Run:
     def go(self, plan: GuestPlan) -> None:
         """Does every step, then waits. ResourceError says how far it came."""
         steps = [step for step in plan.steps if step.operations]
-        started: list[tuple[Wanted, float]] = []
+        started: list[Wait] = []
         for position, step in enumerate(steps):
             began = time.time()
             self._step(steps, position)
@@ -45,8 +47,17 @@ class Run:
                 # One at a time: the next guest is not touched before this one answers in its new place.
                 self._wait([_wait(step.wanted, "address", began, _MOVE_LIMIT_S)])
             if step.wanted is not None and step.starts and step.wanted.wait is not None:
-                started.append((step.wanted, began))
-        self._wait([_wait(guest, str(guest.wait), began, guest.wait_seconds) for guest, began in started])
+                started.append(_wait(step.wanted, step.wanted.wait, began, step.wanted.wait_seconds))
+        refresh_pools(self.conn, self._pools(plan), self.warn)
+        # The limit of each begins here, when all are up: eight guests that boot at once are as slow as the slowest.
+        self._wait(started)
+
+    def _pools(self, plan: GuestPlan) -> list[str]:
+        """Those in which files came, went or grew."""
+        paths = [path for operation in plan.operations if isinstance(operation, (MakeVolume, GrowVolume, WriteSeed)) for path in [operation.path]]
+        paths += [path for operation in plan.operations if isinstance(operation, RemoveFiles) for path in operation.paths]
+        touched = {posixpath.dirname(path) for path in paths}
+        return sorted(name for name, directory in self.directories.items() if directory in touched)
 
     def _step(self, steps: Sequence[GuestStep], position: int) -> None:
         step = steps[position]
@@ -63,7 +74,7 @@ class Run:
             rest = ", ".join(later.name for later in steps[position + 1 :]) or "none"
             kept = f" Its old definition is kept in {self.backups[step.name]}." if step.name in self.backups else ""
             raise ResourceError(
-                f"guest {step.name} ({position + 1} of {len(steps)}) at {_words(step.operations[len(done)])}: {error}.{kept} "
+                f"guest {step.name} ({position + 1} of {len(steps)}) at {words(step.operations[len(done)])}: {error}.{kept} "
                 f"Done before it: {finished}. Not begun: {rest}. Repair the cause and run again.",
                 backups=sorted(self.backups.values()),
             ) from None
@@ -72,8 +83,17 @@ class Run:
         if not waits:
             return
         outcomes = wait_for_all(self.conn, waits)
-        failed = [f"guest {name}: {outcome}" for name, outcome in outcomes.items() if isinstance(outcome, WaitFailed)]
-        self.reached.update((name, outcome.detail) for name, outcome in outcomes.items() if not isinstance(outcome, WaitFailed))
+        failed = [str(outcome) for outcome in outcomes.values() if isinstance(outcome, WaitFailed)]
+        for wait in waits:
+            outcome = outcomes[wait.name]
+            if isinstance(outcome, WaitFailed):
+                continue
+            self.reached[wait.name] = outcome.detail
+            if wait.address is not None and outcome.address not in (None, wait.address):
+                self.warn(
+                    f"guest {wait.name}: it has the address {outcome.address} and not {wait.address}. "
+                    f"Reserve that for {wait.mac} in network {wait.network}; the guest takes it at its next boot"
+                )
         if failed:
             others = ", ".join(sorted(self.reached)) or "none"
             raise ResourceError(
@@ -97,6 +117,6 @@ def _wait(guest: Wanted, goal: str, since: float, seconds: int) -> Wait:
     )
 
 
-def _words(operation: GuestOperation) -> str:
+def words(operation: GuestOperation) -> str:
     """The class name, spaced: MakeVolume becomes ``make volume``."""
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in type(operation).__name__).strip()

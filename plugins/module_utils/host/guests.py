@@ -41,6 +41,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.host import gue
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.accelerator import kvm_works
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.domains import observe_domain, observe_domains
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import errors, observe_networks, observe_pools
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.platform_state import is_local, uptime
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.seed import write_seed
 
 try:
@@ -163,6 +164,24 @@ def _space(name: str, directory: str) -> Optional[PoolSpace]:
 
 def apply(conn: Any, operation: GuestOperation, warn: Callable[[str], None]) -> None:
     """ResourceError says what failed. warn: takes what went another way than planned, and does no harm."""
+    try:
+        _apply(conn, operation, warn)
+    except OSError as error:
+        raise ResourceError(f"{error.filename}: {error.strerror}") from None
+
+
+def refresh_pools(conn: Any, names: Iterable[str], warn: Callable[[str], None]) -> None:
+    """Lets libvirt look again what volumes the pools have; its own list is only for people and other programs."""
+    for name in names:
+        try:
+            with errors():
+                conn.storagePoolLookupByName(name).refresh(0)
+        except ResourceError as error:
+            # A busy pool refuses.
+            warn(f"pool {name}: libvirt did not look into its directory: {error}. Run virsh pool-refresh {name} to see the volumes there")
+
+
+def _apply(conn: Any, operation: GuestOperation, warn: Callable[[str], None]) -> None:
     if isinstance(operation, MakeVolume):
         _make_volume(operation)
     elif isinstance(operation, GrowVolume):
@@ -198,7 +217,7 @@ def _apply_domain(conn: Any, operation: GuestOperation, warn: Callable[[str], No
     elif isinstance(operation, SetMemory):
         domain.setMemoryFlags(operation.memory_mb * 1024, live)
     elif isinstance(operation, SetVcpus):
-        domain.setVcpusFlags(operation.vcpus, live)
+        _set_vcpus(domain, operation, warn)
     elif isinstance(operation, AttachDevice):
         domain.attachDeviceFlags(operation.xml, live)
     elif isinstance(operation, DetachDevice):
@@ -209,6 +228,16 @@ def _apply_domain(conn: Any, operation: GuestOperation, warn: Callable[[str], No
         _grow(domain, operation, warn)
     else:
         raise TypeError(f"no way to apply {operation!r}")
+
+
+def _set_vcpus(domain: Any, operation: SetVcpus, warn: Callable[[str], None]) -> None:
+    try:
+        domain.setVcpusFlags(operation.vcpus, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        # Taking one away is a request, and not every guest answers it.
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_TIMEOUT:
+            raise
+        warn(f"guest {operation.name}: it has not given all vCPUs back, and will have {operation.vcpus} after its next start")
 
 
 def _make_volume(operation: MakeVolume) -> None:
@@ -315,7 +344,7 @@ def _grow(domain: Any, operation: GrowLive, warn: Callable[[str], None]) -> None
 
 
 def usage(conn: Any, name: str) -> dict[str, Any]:
-    """Of a running guest: processor time in seconds, and the memory that its process has on the host, in MiB."""
+    """Of a running guest: processor time, and seconds since its start (None on another host than this); memory of its process on the host, in MiB."""
     with errors():
         domain = conn.lookupByName(name)
         try:
@@ -325,4 +354,5 @@ def usage(conn: Any, name: str) -> dict[str, Any]:
             if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
             resident = None
-        return {"cpu_seconds": domain.info()[4] / 1e9, "memory_rss_mb": resident}
+        up = uptime(name) if is_local(conn) else None
+        return {"cpu_seconds": domain.info()[4] / 1e9, "memory_rss_mb": resident, "uptime_seconds": up}

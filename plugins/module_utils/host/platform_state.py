@@ -204,7 +204,7 @@ def _guest(domain: Any, local: bool) -> dict[str, Any]:
     read, _unmanaged = read_domain(xml)
     agent = agent_state(xml) if runs else None
     state, _maximum, _memory, _vcpus, cpu_nanoseconds = domain.info()
-    uptime = _uptime(domain.name()) if runs and local else None
+    seconds_up = uptime(domain.name()) if runs and local else None
     return {
         "name": domain.name(),
         "ours": read.record is not None,
@@ -218,8 +218,8 @@ def _guest(domain: Any, local: bool) -> dict[str, Any]:
         "memory_mb": read.memory_mb,
         "memory_max_mb": read.memory_max_mb,
         "rss_kib": _stat(domain, "rss") if runs else None,
-        "cpu_percent": round(cpu_nanoseconds / uptime / 10**7, 1) if uptime else None,
-        "uptime_seconds": uptime,
+        "cpu_percent": round(cpu_nanoseconds / seconds_up / 10**7, 1) if seconds_up else None,
+        "uptime_seconds": seconds_up,
         "agent": agent,
         "interfaces": _interfaces(domain, read, runs, agent),
         "snapshots": _snapshots(domain),
@@ -278,7 +278,7 @@ def _stat(domain: Any, name: str) -> Optional[int]:
     return None if value is None else int(value)
 
 
-def _uptime(guest: str) -> Optional[int]:
+def uptime(guest: str) -> Optional[int]:
     """Seconds since the guest's process began (proc(5), field 22 of stat, in ticks since the boot)."""
     try:
         pid = int((PID_DIRECTORY / f"{guest}.pid").read_text(encoding="utf-8"))

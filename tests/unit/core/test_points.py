@@ -7,6 +7,7 @@ import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain import declared_path
@@ -168,7 +169,7 @@ def test_a_file_with_two_upon_it_waits_for_one_to_go() -> None:
         {"disks": (GuestDisk("root", "vda", path("@p1"), path(), ROOM),)},
     ],
 )
-def test_what_somebody_else_names_is_not_moved(change: dict[str, object]) -> None:
+def test_what_somebody_else_names_is_not_moved(change: dict[str, Any]) -> None:
     assert collapse(replace(web("", "@p1"), **change))[0] == []
 
 
@@ -196,6 +197,12 @@ def test_running_guests_are_frozen_together_and_the_seed_is_left_out() -> None:
     assert disks == [{"name": "vda", "snapshot": "external", "type": "file"}, {"name": "vdz", "snapshot": "no"}]
 
 
+def test_a_running_guest_without_an_agent_is_named() -> None:
+    plan = plan_points("merged", [{"name": "p", "guests": []}], [replace(web("", running=True), agent=False)])
+    assert plan.notes == ["guest web: its agent does not answer, so point p is as after a power failure"]
+    assert [type(operation).__name__ for operation in plan.operations] == ["Snapshot", "Record"]
+
+
 def test_what_a_killed_run_left_in_the_guest_ends_first() -> None:
     guest = replace(web("", "@p", running=True, points=(point("p", ""),)), frozen=True, jobs=("vda",))
     plan = plan_points("merged", [{"name": "p", "guests": []}], [guest])
@@ -210,7 +217,7 @@ def test_what_a_killed_run_left_in_the_guest_ends_first() -> None:
         ({"files": ()}, "its file /pool/web-root.qcow2 is missing"),
     ],
 )
-def test_guests_of_which_no_point_can_be_taken(change: dict[str, object], told: str) -> None:
+def test_guests_of_which_no_point_can_be_taken(change: dict[str, Any], told: str) -> None:
     guest = replace(web("", running=True), files=line("", "@p"))
     with pytest.raises(ResourceError, match=told):
         plan_points("merged", [{"name": "p", "guests": []}], [replace(guest, **change)])
