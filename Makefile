@@ -79,7 +79,9 @@ sanity: setup
 integration: setup .cache/.test-ready
 	# The first counts lost packets at a fixed rate and wants the machine for itself.
 	$(BIN)/python -m pytest tests/integration/firewall_reload -q
-	$(BIN)/python -m pytest tests/integration --ignore=tests/integration/firewall_reload -v -n 2 --dist loadfile
+	# Alone, so that it can say when there is no terraform to run.
+	$(BIN)/python -m pytest tests/integration/terraform -q
+	$(BIN)/python -m pytest tests/integration --ignore=tests/integration/firewall_reload --ignore=tests/integration/terraform -v -n 2 --dist loadfile
 
 scenarios: setup .cache/.test-ready
 	rm -rf $(ANSIBLE_HOME)/collections

@@ -40,7 +40,7 @@ systemd-run --quiet --unit=other python3 -m http.server {OTHER_PORT}
 def ssh_config(directory: Path, address: str) -> Path:
     """A key and the ssh configuration that logs in with it, through the sandbox's Internet."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / "key")], check=True)
-    relay = shlex.join(["env", f"PYTHONPATH={playbook.CHECKOUT}", sys.executable, "-m", "tests.integration.relay", address, str(PORT)])
+    relay = shlex.join(["env", "-C", str(playbook.CHECKOUT), sys.executable, "-m", "tools.sandbox", "relay", INTERNET, address, str(PORT)])
     config = directory / "config"
     config.write_text(
         f"Host {HOST}\n  Port {PORT}\n  User operator\n  IdentityFile {directory}/key\n  IdentitiesOnly yes\n  BatchMode yes\n"

@@ -353,7 +353,7 @@ def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int)
     pointed = [disk.path for disk in _present(found).values() if disk.path != declared_path(disk.path)]
     if pointed and not remove_disks:
         raise ResourceError(
-            f"config[{name}].remove_disks: found false, but what guest {name} wrote last lies in {', '.join(pointed)}, upon points of time that are kept of it. "
+            f"config[{name}].remove_disks: found false, but what guest {name} wrote last lies in {', '.join(pointed)}, upon points that are kept of it. "
             "Nothing was changed. Remove its points first (libvirt_snapshots with state: deleted), or let its disks go too."
         )
     operations: list[GuestOperation] = [Backup(name, found.xml)]
