@@ -50,14 +50,14 @@ class Measured:
 
 
 def rows() -> Iterator[Row]:
-    _sandbox("up", "--name", SANDBOX)
+    sandbox("up", "--name", SANDBOX)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             variables = Path(scratch) / "bench.json"
             variables.write_text(json.dumps(_variables()), encoding="utf-8")
             yield from _measure(variables)
     finally:
-        _sandbox("down", "--name", SANDBOX)
+        sandbox("down", "--name", SANDBOX)
 
 
 def _measure(variables: Path) -> Iterator[Row]:
@@ -79,18 +79,18 @@ def _measure(variables: Path) -> Iterator[Row]:
     for index in range(FIRST_RUNS):
         if index:
             timed("ours_remove")
-            _sandbox("exec", SANDBOX, "--", "sh", "-euc", REMOVE_PEER)
+            sandbox("exec", SANDBOX, "--", "sh", "-euc", REMOVE_PEER)
         ours.append(timed("ours"))
         peer.append(timed("peer"))
-    yield _row("segments_first", ours, peer, 0.25, f"peer: {len(_peer_rules())} rules, one task each")
+    yield row("segments_first", ours, peer, 0.25, f"peer: {len(_peer_rules())} rules, one task each")
     ours, peer = [], []
     for _index in range(SECOND_RUNS):
         ours.append(timed("ours"))
         peer.append(timed("peer"))
-    yield _row("segments_second", ours, peer, 0.125, "nothing to change")
+    yield row("segments_second", ours, peer, 0.125, "nothing to change")
 
 
-def _row(name: str, ours: list[Measured], peer: list[Measured], goal: float, what: str) -> Row:
+def row(name: str, ours: list[Measured], peer: list[Measured], goal: float, what: str) -> Row:
     """The quickest run of each side, with the processor time of that same run."""
     best = [min(side, key=lambda run: run.seconds) for side in (ours, peer)]
     cpu = ", ".join(f"{who} {run.controller:.2f}+{run.host:.2f}" for who, run in zip(("ours", "peer"), best))
@@ -147,5 +147,5 @@ def _peer_rules() -> list[dict[str, Any]]:
     return rules
 
 
-def _sandbox(*arguments: str) -> None:
+def sandbox(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "tools.sandbox", *arguments], cwd=playbook.CHECKOUT, stdout=sys.stderr, check=True)

@@ -101,33 +101,33 @@ plugin: hybridlab.platform.guests
 snapshot: .guests-dell.json
 hosts: hosts.yml
 host_address: dell.lab.local
----
+
 # through the KVM host's own SSH server
-plugin: hybridlab.platform.guests
-snapshot: .guests-dell.json
-hosts: hosts.yml
-connect: jump
-jump: admin@dell.lab.local
-private_key_file: ~/.ssh/lab
----
+# plugin: hybridlab.platform.guests
+# snapshot: .guests-dell.json
+# hosts: hosts.yml
+# connect: jump
+# jump: admin@dell.lab.local
+# private_key_file: ~/.ssh/lab
+
 # in the sandbox
-plugin: hybridlab.platform.guests
-snapshot: .guests-sandbox.json
-hosts: hosts.yml
-connect: proxy
-proxy_command: "env -C '{{ inventory_dir }}/../..' '{{ ansible_playbook_python }}' -m tools.sandbox relay host %h %p"
-private_key_file: ../../.cache/sandbox/guest_key
----
+# plugin: hybridlab.platform.guests
+# snapshot: .guests-sandbox.json
+# hosts: hosts.yml
+# connect: proxy
+# proxy_command: "env -C '{{ inventory_dir }}/../..' '{{ ansible_playbook_python }}' -m tools.sandbox relay host %h %p"
+# private_key_file: ../../.cache/sandbox/guest_key
+
 # groups and variables of one's own
-plugin: hybridlab.platform.guests
-snapshot: .guests-dell.json
-host_address: dell.lab.local
-groups:
-  web: "'www' in guest_aliases"
-keyed_groups:
-  - {key: guest_aliases, prefix: alias}
-compose:
-  ansible_python_interpreter: "'/usr/bin/python3'"
+# plugin: hybridlab.platform.guests
+# snapshot: .guests-dell.json
+# host_address: dell.lab.local
+# groups:
+#   web: "'www' in guest_aliases"
+# keyed_groups:
+#   - {key: guest_aliases, prefix: alias}
+# compose:
+#   ansible_python_interpreter: "'/usr/bin/python3'"
 """
 
 import json

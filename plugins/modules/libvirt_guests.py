@@ -217,8 +217,13 @@ options:
         description: Its directory.
         type: str
         required: true
+  networks:
+    description: Names of networks, so that check mode can plan before they are there. A real run takes those that are.
+    type: list
+    elements: str
+    default: []
   images:
-    description: Base volumes, as RV(hybridlab.platform.libvirt_images#module:after) has them.
+    description: Base volumes, as RV(hybridlab.platform.libvirt_images#module:volumes) has them.
     type: list
     elements: dict
     default: []
@@ -268,7 +273,7 @@ EXAMPLES = r"""
 - name: Two guests
   hybridlab.platform.libvirt_guests:
     config: "{{ platform_guests | hybridlab.platform.guests_config(platform_segments, platform_name, platform_domain, platform_pools) }}"
-    images: "{{ base_volumes.after }}"
+    images: "{{ base_volumes.volumes }}"
     capacity: {guests: 8, vcpus_per_core: 2, memory_percent: 70, reserve_cores: 2}
 
 - name: One more GiB for a running guest
@@ -364,6 +369,8 @@ rendered:
 """
 
 from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -385,6 +392,7 @@ class Guests:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params: dict[str, Any] = module.params
+        self.config = _take_config(module)
         self.policy = read_policy(self.params["capacity"], "capacity")
 
     def run(self) -> dict[str, Any]:
@@ -396,10 +404,11 @@ class Guests:
             return self._reconciled(open_connection(self.module, stack))
 
     def _facts(self, conn: Optional[Any]) -> Facts:
-        return observe(conn, self.params["pools"], self.params["images"], self.policy, self.params["accelerator"])
+        coming = self.params["networks"] if self.module.check_mode else []
+        return observe(conn, self.params["pools"], self.params["images"], self.policy, self.params["accelerator"], coming)
 
     def _plan(self, facts: Facts, state: str) -> GuestPlan:
-        return plan_guests(state, self.params["config"], facts, self.params["remove_disks"], self.params["shutdown_seconds"])
+        return plan_guests(state, self.config, facts, self.params["remove_disks"], self.params["shutdown_seconds"])
 
     def _reconciled(self, conn: Optional[Any]) -> dict[str, Any]:
         facts = self._facts(conn)
@@ -445,12 +454,14 @@ class Guests:
         return [shell(operation, self.params["uri"], self.params["backup_dir"]) for operation in plan.operations]
 
     def _rendered(self) -> dict[str, Any]:
-        plan = self._plan(self._facts(None), "merged")
+        # Of the machine that this runs on, nothing counts.
+        facts = replace(self._facts(None), volumes={}, files=frozenset(), space={}, means=None)
+        plan = self._plan(facts, "merged")
         definitions = [{"name": operation.name, "xml": operation.xml} for operation in plan.operations if isinstance(operation, Define)]
         return {"changed": False, "rendered": definitions, "commands": self._commands(plan)}
 
     def _gathered(self) -> dict[str, Any]:
-        named = {entry["name"] for entry in self.params["config"]}
+        named = {entry["name"] for entry in self.config}
         with ExitStack() as stack:
             conn = open_connection(self.module, stack)
             facts = self._facts(conn)
@@ -466,6 +477,19 @@ class Guests:
                 own = [lease for lease in leased if lease["mac"] in macs]
                 rows.append({**entry, **whereabouts(entry, own), "leases": own, **(usage(conn, domain.name) if domain.active else {})})
         return {"changed": False, "gathered": rows}
+
+
+def _take_config(module: AnsibleModule) -> list[dict[str, Any]]:
+    """``config``; what its user_data says is taken out of the parameters, which Ansible returns.
+
+    Otherwise Ansible would blot out each value of it, a 1 or the guest's own name too, wherever it occurs in the result.
+    """
+    config: list[dict[str, Any]] = deepcopy(module.params["config"])
+    for entry in module.params["config"]:
+        if entry.get("cloud_init"):
+            entry["cloud_init"]["user_data"] = {}
+    module.no_log_values = set()
+    return config
 
 
 def main() -> None:
@@ -536,6 +560,7 @@ def main() -> None:
                 "default": [],
                 "options": {"name": {"type": "str", "required": True}, "path": {"type": "str", "required": True}},
             },
+            "networks": {"type": "list", "elements": "str", "default": []},
             "images": {
                 "type": "list",
                 "elements": "dict",

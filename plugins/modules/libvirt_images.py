@@ -153,6 +153,11 @@ commands:
   type: list
   elements: str
   sample: [virsh -c qemu:///system pool-refresh fast]
+volumes:
+  description: The base volume of each declared image, as in RV(after), without former contents of it that are still read from.
+  returned: when O(state) is V(merged) or V(overridden)
+  type: list
+  elements: dict
 fetched:
   description: Names of the images that were brought; in check mode, that would be.
   returned: when O(state) is V(merged), V(overridden) or V(deleted)
@@ -209,6 +214,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.images imp
     check_sources,
     declare_images,
     describe,
+    describe_wanted,
     mask_url,
     plan_images,
     shell,
@@ -270,7 +276,7 @@ class Images:
             self._apply(conn, plan)
         answer = result(plan.before, plan.after, self._commands(plan), diff=self.module._diff, header=f"images of {self.params['uri']}")
         kept = [{"name": volume.name, "path": volume.path, "used_by": list(volume.used_by)} for volume in plan.kept]
-        return {**answer, "fetched": plan.fetched, "kept": kept}
+        return {**answer, "fetched": plan.fetched, "kept": kept, "volumes": [describe_wanted(image) for image in declared]}
 
     def _pools(self, conn: Optional[Any]) -> dict[str, str]:
         """Directories of the pools that may hold base volumes, by name."""

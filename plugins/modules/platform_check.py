@@ -33,7 +33,9 @@ options:
         C(platform_ranges), C(platform_host), C(platform_pools), C(platform_internet_probe), C(platform_images), C(platform_guests) and
         C(platform_capacity) may.
       - An unknown name is a fault, so hand over every C(platform_*) variable of the inventory, and with it the misspelt ones.
-    type: dict
+      - One text in JSON, as the filter P(ansible.builtin.to_json#filter) makes it. C(user_data) of a guest may hold secrets, and a module's arguments
+        are written to the host's journal; of this one they are not.
+    type: str
     required: true
   host:
     description:
@@ -61,7 +63,7 @@ options:
 EXAMPLES = r"""
 - name: Check the model on the controller, from the inventory alone
   hybridlab.platform.platform_check:
-    model: "{{ dict(names | zip(query('ansible.builtin.vars', *names))) }}"
+    model: "{{ dict(names | zip(query('ansible.builtin.vars', *names))) | to_json }}"
     files: true
   vars:
     names: "{{ query('ansible.builtin.varnames', '^platform_') }}"
@@ -69,6 +71,9 @@ EXAMPLES = r"""
 
 - name: Check the model against the host's routes and hardware
   hybridlab.platform.platform_check:
+    model: "{{ model | to_json }}"
+    host: true
+  vars:
     model:
       platform_name: lab
       platform_domain: lab.local
@@ -76,7 +81,6 @@ EXAMPLES = r"""
         - {name: public, cidr: 10.0.1.0/24, reaches: [private]}
         - {name: private, cidr: 10.0.2.0/24, internet: false}
       platform_host: {cores: 6, memory_mb: 32000, filesystems: [{mount: /data, size_gb: 3400}]}
-    host: true
 """
 
 RETURN = r"""
@@ -122,6 +126,7 @@ summary:
   sample: "lab: 2 segments, 1 of 2 ordered pairs allowed, internet from 1"
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +139,16 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.model impo
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import check_platform, parse_platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation import INTERNET, allowed_pairs
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_listening, read_routes
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        model = json.loads(text)
+    except ValueError as error:
+        raise ModelError([Finding("model", "a text", f"is no JSON ({error})", "Hand over the variables with the filter to_json")]) from None
+    if not isinstance(model, dict):
+        raise ModelError([Finding("model", type(model).__name__, "must be a mapping", "Hand over the variables by name, with the filter to_json")])
+    return model
 
 
 def check(model: dict[str, Any], host: bool, files: bool) -> Platform:
@@ -180,14 +195,14 @@ def describe(finding: Finding) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "model": {"type": "dict", "required": True},
+            "model": {"type": "str", "required": True, "no_log": True},
             "host": {"type": "bool", "default": False},
             "files": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**report(check(module.params["model"], module.params["host"], module.params["files"])))
+        module.exit_json(**report(check(_read(module.params["model"]), module.params["host"], module.params["files"])))
     except ModelError as error:
         module.fail_json(msg=str(error), findings=[describe(finding) for finding in error.findings])
     except OSError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -38,10 +39,18 @@ def changed_guests(tmp_path: Path, change: Callable[[dict[str, dict[str, Any]]],
 
 
 def inside(lab: Lab, guest: str, command: str) -> str:
-    """Standard output of a shell command in a guest, entered from outside by its forward; CommandFailed with its words when it fails."""
+    """Standard output of a shell command as root in a guest, entered from outside by its forward; CommandFailed with its words when it fails."""
     found = next(entry for entry in guest_login.guests(lab.name) if entry["name"] == guest)
     argv = guest_login.ssh(lab.name, found["ssh_port"], found["user"], Path("/dev/null"))
-    done = subprocess.run([*argv, command], cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(
+        [*argv, shlex.join(["sudo", "-n", "sh", "-euc", command])],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
     if done.returncode != 0:
         raise CommandFailed(f"{guest}: {command} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     return done.stdout

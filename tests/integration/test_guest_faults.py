@@ -25,7 +25,7 @@ SEED = int(os.environ.get("HYBRIDLAB_SEED") or time.time())
 # Domains and volumes with what stands in them, printed so that two states can be compared as text.
 GUESTS = r"""
 for name in $(virsh -q list --all --name | sort); do echo "# $name $(virsh domstate $name)"; virsh dumpxml --inactive $name; done
-find /var/lib/libvirt/images /data/kvm/images /srv -name '*.lock' -prune -o -type f -printf '%p %s %m\n' 2>/dev/null | sort
+find /var/lib/libvirt/images /data/kvm/images /srv -type f -printf '%p %m\n' 2>/dev/null | sort
 """
 
 
@@ -47,9 +47,10 @@ def refused(lab: Lab, *arguments: str) -> str:
 
 
 def images(**change: Any) -> list[str]:
-    """Arguments with the one image of the model changed."""
-    image = {"name": "tiny", "file": str(guest_image.ensure("tiny")), "format": "qcow2", **change}
-    return ["-e", json.dumps({"platform_images": [{key: value for key, value in image.items() if value is not None}]})]
+    """Arguments with a second image, or another one in place of the model's where the name is the same."""
+    tiny = {"name": "tiny", "file": str(guest_image.ensure("tiny")), "format": "qcow2"}
+    found = {str(image["name"]): image for image in (tiny, {**tiny, **change})}
+    return ["-e", json.dumps({"platform_images": list(found.values())})]
 
 
 def test_wrong_checksum(host: Lab) -> None:

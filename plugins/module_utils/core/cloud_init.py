@@ -23,7 +23,7 @@ FAILED = "hybridlab: cloud-init failed:"
 SSHD_DROP_IN = "/etc/ssh/sshd_config.d/50-hybridlab.conf"
 
 # Keys of user_data whose items come after ours; any other key replaces ours.
-_APPENDED = ("users", "packages", "bootcmd", "runcmd", "write_files")
+APPENDED = ("users", "packages", "bootcmd", "runcmd", "write_files")
 
 # What YAML has in double quotes only as escapes (YAML 1.1, 5.1), and JSON as it is.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -149,7 +149,7 @@ def _allow_port(port: int) -> str:
 def _merged(ours: dict[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(ours)
     for key, value in theirs.items():
-        if key in _APPENDED and key in ours:
+        if key in APPENDED and key in ours:
             if not isinstance(value, (list, tuple)):
                 raise ResourceError(f"user_data.{key}: found {value!r}: write a list; its items come after those that the guest's declaration makes.")
             merged[key] = [*ours[key], *value]

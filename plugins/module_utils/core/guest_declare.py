@@ -16,8 +16,9 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity i
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import meant
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain import Disk, Domain, Nic, ObservedDomain, Record, volume_name
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_assign import guest_uuid
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_checks import check_doubles, check_entry
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, unique
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.volumes import PoolSpace, VolumeSpace
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.volumes import PoolSpace, VolumeSpace, read_image_volume_name
 
 GIB = 2**30
 ABSENT = "absent"
@@ -51,7 +52,7 @@ class Facts:
     pools:    name -> absolute path of its directory
     space:    pool's name -> its figures; none for a pool that is not there yet
     volumes:  absolute path -> what was found there
-    files:    absolute paths of further files of guests that exist (seeds)
+    files:    absolute paths of further files in the pools: seeds, and files that are named as volumes and are none
     images:   image's name -> its base volume
     blind:    whether there is no libvirt to ask: everything that is declared elsewhere is then taken for made
     """
@@ -72,10 +73,11 @@ class Facts:
         return next((domain for domain in self.domains if domain.name == name), None)
 
     def volumes_of(self, pool: str) -> list[VolumeSpace]:
-        """The volumes that lie in that pool's directory."""
+        """The volumes in that pool's directory that guests write to; a base volume never grows."""
         directory = self.pools[pool]
         found = (volume for volume in self.volumes.values() if posixpath.dirname(volume.path) == directory)
-        return [VolumeSpace(posixpath.basename(volume.path), volume.capacity, volume.allocation) for volume in found]
+        names = ((posixpath.basename(volume.path), volume) for volume in found)
+        return [VolumeSpace(name, volume.capacity, volume.allocation) for name, volume in names if read_image_volume_name(name) is None]
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ class Wanted:
         return self.domain.name
 
 
+def seed_name(guest: str) -> str:
+    """File name of the guest's image for cloud-init."""
+    return f"{guest}-seed.iso"
+
+
 def declare_guests(config: Sequence[Mapping[str, Any]], facts: Facts, leaving: Collection[str] = ()) -> list[Wanted]:
     """The guests that are not declared absent. ResourceError names the first thing that cannot be resolved.
 
@@ -108,19 +115,16 @@ def declare_guests(config: Sequence[Mapping[str, Any]], facts: Facts, leaving: C
     """
     named = unique(config, "name", "config")
     guests = [_declare(f"config[{name}]", entry, facts) for name, entry in named.items() if entry["state"] != ABSENT]
-    _check_doubles(guests, [domain for domain in facts.domains if domain.name not in leaving])
+    check_doubles([guest.domain for guest in guests], [domain for domain in facts.domains if domain.name not in leaving])
     return guests
 
 
 def _declare(where: str, entry: Mapping[str, Any], facts: Facts) -> Wanted:
-    for key in ("platform", "vcpus", "memory_mb", "interfaces", "disks"):
-        if not entry.get(key):
-            raise ResourceError(f"{where}.{key}: found nothing. A guest that is not absent needs it.")
+    check_entry(where, entry)
     name = entry["name"]
     identity = guest_uuid(entry["platform"], name)
     disks = tuple(_disk(f"{where}.disks[{index}]", name, disk, facts) for index, disk in enumerate(entry["disks"]))
-    unique(entry["disks"], "name", f"{where}.disks")
-    documents, shown = _documents(name, entry, identity)
+    documents, shown = _documents(where, name, entry, identity)
     domain = Domain(
         name=name,
         uuid=identity,
@@ -130,7 +134,7 @@ def _declare(where: str, entry: Mapping[str, Any], facts: Facts) -> Wanted:
         memory_max_mb=entry.get("memory_max_mb") or entry["memory_mb"],
         nics=tuple(_nic(f"{where}.interfaces[{index}]", nic, facts) for index, nic in enumerate(entry["interfaces"])),
         disks=disks,
-        seed=None if documents is None else posixpath.join(posixpath.dirname(disks[0].path), f"{name}-seed.iso"),
+        seed=None if documents is None else posixpath.join(posixpath.dirname(disks[0].path), seed_name(name)),
         firmware=entry["firmware"],
         tpm=entry["tpm"],
         boot=tuple(entry["boot"]),
@@ -141,7 +145,7 @@ def _declare(where: str, entry: Mapping[str, Any], facts: Facts) -> Wanted:
             platform=entry["platform"],
             ssh_port=entry.get("ssh_port"),
             names=tuple(entry.get("names") or ()),
-            image=entry.get("image"),
+            image=entry.get("image") or entry["disks"][0].get("image"),
             seed=None if documents is None else cloud_init.digest(documents),
         ),
     )
@@ -177,8 +181,6 @@ def _disk(where: str, guest: str, entry: Mapping[str, Any], facts: Facts) -> Dis
             f"{where}.image: found {image!r}: there is no base volume of that image on this host. {meant(image, sorted(facts.images), 'images')} "
             "(module libvirt_images brings images)"
         )
-    if not image and not size:
-        raise ResourceError(f"{where}.size_gb: found nothing. An empty disk needs a size.")
     base = facts.images[image] if image else None
     if base is not None and size and base.capacity is not None and size * GIB < base.capacity:
         raise ResourceError(f"{where}.size_gb: found {size}, but image {image} alone is {base.capacity / GIB:.1f} GiB large. Choose at least that.")
@@ -186,11 +188,15 @@ def _disk(where: str, guest: str, entry: Mapping[str, Any], facts: Facts) -> Dis
     return Disk(entry["name"], pool, path, size * GIB if size else None, None if base is None else base.path)
 
 
-def _documents(name: str, entry: Mapping[str, Any], identity: str) -> tuple[Optional[dict[str, str]], dict[str, str]]:
+def _documents(where: str, name: str, entry: Mapping[str, Any], identity: str) -> tuple[Optional[dict[str, str]], dict[str, str]]:
     config = entry.get("cloud_init")
     if config is None:
         return None, {}
     hidden = config.get("user_data") or {}
+    for key in cloud_init.APPENDED:
+        # Before cloud_init does, which would say what it found.
+        if not isinstance(hidden.get(key, []), (list, tuple)):
+            raise ResourceError(f"{where}.cloud_init.user_data.{key}: found no list. Write one; its items come after those of the guest's declaration.")
 
     def texts(user_data: Mapping[str, Any]) -> dict[str, str]:
         return cloud_init.documents(
@@ -209,19 +215,3 @@ def _documents(name: str, entry: Mapping[str, Any], identity: str) -> tuple[Opti
     if hidden:
         shown["user-data"] += f"# and user_data, which is not shown: {', '.join(sorted(hidden))}\n"
     return texts(hidden), shown
-
-
-def _check_doubles(guests: Sequence[Wanted], found: Sequence[ObservedDomain]) -> None:
-    """MAC addresses, addresses and ports once each, over the declared guests and those of ours that are not declared here."""
-    declared = {guest.name for guest in guests}
-    others = [domain.kept for domain in found if domain.name not in declared and domain.kept is not None]
-    seen: dict[tuple[str, Any], str] = {}
-    for domain in [*others, *(guest.domain for guest in guests)]:
-        claims: list[tuple[str, Any]] = [("mac", nic.mac) for nic in domain.nics]
-        claims += [("address", nic.address) for nic in domain.nics if nic.address is not None]
-        if domain.record is not None and domain.record.ssh_port is not None:
-            claims.append(("ssh_port", domain.record.ssh_port))
-        for claim in claims:
-            owner = seen.setdefault(claim, domain.name)
-            if owner != domain.name:
-                raise ResourceError(f"config[{domain.name}]: its {claim[0]} {claim[1]} is that of guest {owner} already. Nothing was changed. Choose another.")

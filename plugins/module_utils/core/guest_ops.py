@@ -162,7 +162,8 @@ def _file_line(operation: Union[MakeVolume, GrowVolume, WriteSeed, RemoveFiles])
     if isinstance(operation, MakeVolume):
         backing = [] if operation.backing is None else ["-b", operation.backing, "-F", str(operation.backing_format)]
         size = [] if operation.size is None else [str(operation.size)]
-        return shell_line(["qemu-img", "create", "-q", "-f", "qcow2", *backing, operation.path, *size])
+        make = shell_line(["qemu-img", "create", "-q", "-f", "qcow2", *backing, operation.path, *size])
+        return f"{make} && {shell_line(['chmod', '0600', operation.path])}"
     if isinstance(operation, GrowVolume):
         return shell_line(["qemu-img", "resize", "-q", operation.path, str(operation.size)])
     if isinstance(operation, RemoveFiles):

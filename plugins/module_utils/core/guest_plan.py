@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
@@ -15,12 +14,22 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain imp
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain_read import normalise
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain_xml import console_log, merge_domain, write_domain
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_declare import ABSENT, GIB, Facts, Wanted, declare_guests
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_disks import (
+    as_it_lies,
+    check_image,
+    check_pools,
+    family,
+    make_volume,
+    plan_volumes,
+    present_disks,
+    undeclared_disk,
+    unused_files,
+    with_undeclared_disks,
+)
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_live import plan_live, restart_reasons
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import (
     Forget,
-    GrowVolume,
     GuestOperation,
-    MakeVolume,
     RemoveFiles,
     Resume,
     ShutDown,
@@ -30,7 +39,6 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_order import Changes, arrange
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, unique
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Autostart, Backup, Define, Start
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.volumes import check_space
 
 MEMORY_KIB = 1024
 
@@ -103,9 +111,11 @@ def plan_guests(state: str, config: Sequence[Mapping[str, Any]], facts: Facts, r
             going.update((domain.name, remove_disks) for domain in facts.domains if domain.owned and domain.name not in named)
         wanted = declare_guests(config, facts, leaving=going)
     # A guest that goes can be declared by nobody, so its resources are free for the others.
-    steps = [_remove(name, told, facts, shutdown_seconds) for name, told in sorted(going.items())]
-    steps += [plan_guest(guest, facts, shutdown_seconds) for guest in wanted]
-    warnings = _check_space(wanted, facts)
+    steps = [_remove(name, told, facts, shutdown_seconds, _platform(named.get(name))) for name, told in sorted(going.items())]
+    # One that is to be stopped makes room too: libvirt's hook refuses a start for which there is none yet.
+    stopping = [guest for guest in wanted if guest.power == "stopped"]
+    steps += [plan_guest(guest, facts, shutdown_seconds) for guest in [*stopping, *(guest for guest in wanted if guest.power != "stopped")]]
+    warnings = check_pools(wanted, facts)
     _check_capacity(wanted, going, facts)
     touched = {step.name for step in steps}
     return GuestPlan(
@@ -120,6 +130,10 @@ def _told(entry: Optional[Mapping[str, Any]], otherwise: Optional[bool]) -> Opti
     return otherwise if told is None else bool(told)
 
 
+def _platform(entry: Optional[Mapping[str, Any]]) -> Optional[str]:
+    return None if entry is None else entry.get("platform")
+
+
 def plan_guest(wanted: Wanted, facts: Facts, shutdown_seconds: int) -> GuestStep:
     """The step that brings one guest from what was found to ``wanted``."""
     found = facts.domain(wanted.name)
@@ -131,9 +145,10 @@ def plan_guest(wanted: Wanted, facts: Facts, shutdown_seconds: int) -> GuestStep
             f"config[{wanted.name}]: it runs without a kept definition (somebody undefined it). Nothing was changed. Shut it down, then run again."
         )
     kept = found.kept
-    goal, extra = _with_undeclared_disks(wanted, found)
-    warnings = [_undeclared_disk(wanted.name, disk.name) for disk in extra]
-    new, growth = _volumes(wanted, goal, found, facts)
+    goal, extra = with_undeclared_disks(wanted, found)
+    warnings = [undeclared_disk(wanted.name, disk.name) for disk in extra]
+    new, growth, taken = plan_volumes(wanted, found, facts)
+    warnings += taken
     seed = _seed(wanted, kept, facts)
     if seed is not None:
         new.append(seed)
@@ -148,7 +163,7 @@ def plan_guest(wanted: Wanted, facts: Facts, shutdown_seconds: int) -> GuestStep
         definition.append(Define(wanted.name, merge_domain(found.xml, goal)))
     if found.autostart != wanted.autostart:
         definition.append(Autostart(wanted.name, wanted.autostart))
-    unused = _unused(found, goal, facts)
+    unused = unused_files(found, goal, facts)
     changes = Changes(bool(restart), tuple(live), tuple(growth), tuple(unused), tuple(definition), shutdown_seconds)
     ordered, starts = arrange(found, wanted.power, changes)
     operations = [*new, *ordered]
@@ -157,11 +172,12 @@ def plan_guest(wanted: Wanted, facts: Facts, shutdown_seconds: int) -> GuestStep
         tuple(operations),
         wanted,
         starts=starts,
-        moved=moved,
+        # One that stands still answers nobody.
+        moved=moved and wanted.power == "running",
         disruptive=tuple(restart),
         warnings=tuple(warnings),
         before=describe(kept, found.power, found.autostart, facts),
-        after=describe(goal, wanted.power, wanted.autostart, facts),
+        after=describe(as_it_lies(goal, found), wanted.power, wanted.autostart, facts),
     )
 
 
@@ -204,21 +220,12 @@ def _size_gb(disk: Disk, facts: Facts) -> Optional[float]:
 def _create(wanted: Wanted, facts: Facts) -> GuestStep:
     domain = wanted.domain
     operations: list[GuestOperation] = []
-    warnings = []
+    warnings: list[str] = []
+    check_image(wanted, facts)
     for disk in domain.disks:
-        found = facts.volumes.get(disk.path)
-        if found is None:
-            operations.append(_make(wanted, disk, facts))
-            continue
-        # Of a guest that was removed without its disks, or of a run that was cut short.
-        if found.backing != disk.backing:
-            raise ResourceError(
-                f"config[{wanted.name}].disks[{disk.name}]: {disk.path} exists already, "
-                f"upon {found.backing or 'no image'} instead of {disk.backing or 'none'}. "
-                "Nothing was changed. Move that file away, or choose another name for the guest or the disk."
-            )
-        warnings.append(f"guest {wanted.name}: its disk {disk.path} exists already and is taken up with what is on it")
-        operations += _grow_off(wanted, disk, disk.path, found.capacity)
+        made, taken = make_volume(wanted, disk, facts)
+        operations += made
+        warnings += taken
     if wanted.documents is not None:
         operations.append(WriteSeed(str(domain.seed), wanted.documents, wanted.shown))
     operations.append(Define(wanted.name, write_domain(domain)))
@@ -260,72 +267,6 @@ def _seed_warning(wanted: Wanted, kept: Domain) -> list[str]:
     ]
 
 
-def _make(wanted: Wanted, disk: Disk, facts: Facts) -> MakeVolume:
-    image = wanted.domain.record.image if wanted.domain.record is not None else None
-    base = facts.images.get(image) if disk.backing is not None and image is not None else None
-    return MakeVolume(disk.path, disk.size, disk.backing, None if base is None else base.format)
-
-
-def _volumes(wanted: Wanted, goal: Domain, found: ObservedDomain, facts: Facts) -> tuple[list[GuestOperation], list[GuestOperation]]:
-    """New disks, and the growth of those that exist, for a guest that is off then; that of a running one is a live change."""
-    new: list[GuestOperation] = []
-    growth: list[GuestOperation] = []
-    for disk in goal.disks:
-        path = _active_path(disk, found)
-        volume = facts.volumes.get(path)
-        if volume is None:
-            new.append(_make(wanted, disk, facts))
-        else:
-            growth += _grow_off(wanted, disk, path, volume.capacity)
-    return new, growth
-
-
-def _active_path(disk: Disk, found: Optional[ObservedDomain]) -> str:
-    """The volume that the guest writes to: an overlay that a named point put upon the declared one, where there is one."""
-    if found is None:
-        return disk.path
-    present = [*(found.live.disks if found.live else ()), *(found.kept.disks if found.kept else ())]
-    return next((other.path for other in present if declared_path(other.path) == disk.path), disk.path)
-
-
-def _grow_off(wanted: Wanted, disk: Disk, path: str, capacity: int) -> list[GuestOperation]:
-    return [GrowVolume(path, disk.size)] if disk.size is not None and _check_growth(wanted, disk, capacity) else []
-
-
-def _check_growth(wanted: Wanted, disk: Disk, capacity: int) -> bool:
-    """Whether the disk has to grow. ResourceError when it would have to shrink."""
-    if disk.size is not None and disk.size < capacity:
-        raise ResourceError(
-            f"config[{wanted.name}].disks[{disk.name}].size_gb: found {disk.size // GIB}, but the disk is {capacity / GIB:g} GiB large, and a disk is never "
-            "made smaller: what lies at its end would be lost. Nothing was changed. Write the size that it has, or make another disk and copy."
-        )
-    return disk.size is not None and disk.size > capacity
-
-
-def _with_undeclared_disks(wanted: Wanted, found: ObservedDomain) -> tuple[Domain, list[Disk]]:
-    """The guest as wanted, with those of its disks that are no longer declared, unless they may be removed; and these disks."""
-    goal = wanted.domain
-    declared = {disk.path for disk in goal.disks}
-    extra = [] if wanted.remove_disks else [replace(disk, path=path) for path, disk in _present(found).items() if path not in declared]
-    return replace(goal, disks=(*goal.disks, *extra)), extra
-
-
-def _present(found: ObservedDomain) -> dict[str, Disk]:
-    """The guest's disks by the paths of their declared volumes; also those that only its kept or only its running definition has."""
-    disks = [*(found.live.disks if found.live else ()), *(found.kept.disks if found.kept else ())]
-    return {declared_path(disk.path): disk for disk in disks}
-
-
-def _unused(found: ObservedDomain, goal: Domain, facts: Facts) -> list[GuestOperation]:
-    declared = {disk.path for disk in goal.disks}
-    files = _family([disk for path, disk in _present(found).items() if path not in declared], facts)
-    return [RemoveFiles(tuple(files))] if files else []
-
-
-def _undeclared_disk(guest: str, disk: str) -> str:
-    return f"guest {guest}: its disk {disk} is no longer declared, and stays as it is. Declare it, or set remove_disks: true to remove it"
-
-
 def _check_ours(wanted: Wanted, found: ObservedDomain) -> None:
     record = (found.kept or found.live or wanted.domain).record
     if record is None or found.uuid != wanted.domain.uuid:
@@ -341,16 +282,19 @@ def _check_ours(wanted: Wanted, found: ObservedDomain) -> None:
         )
 
 
-def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int) -> GuestStep:
+def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int, platform: Optional[str]) -> GuestStep:
+    """platform: the one that the guest is said to be of; None: nothing was said."""
     found = facts.domain(name)
     if found is None or not found.owned:
         raise ResourceError(f"config[{name}]: this collection did not make that guest. Nothing was changed. Remove it by hand (virsh undefine).")
     domain = found.kept or found.live
+    if platform is not None and domain is not None and domain.record is not None and domain.record.platform != platform:
+        raise ResourceError(f"config[{name}].platform: found {platform!r}, but platform {domain.record.platform} made that guest. Nothing was changed.")
     if remove_disks is None:
         raise ResourceError(
             f"config[{name}].remove_disks: found nothing. Say whether the disks of guest {name} go with it: true or false. Nothing was changed."
         )
-    pointed = [disk.path for disk in _present(found).values() if disk.path != declared_path(disk.path)]
+    pointed = [disk.path for disk in present_disks(found).values() if disk.path != declared_path(disk.path)]
     if pointed and not remove_disks:
         raise ResourceError(
             f"config[{name}].remove_disks: found false, but what guest {name} wrote last lies in {', '.join(pointed)}, upon points that are kept of it. "
@@ -361,7 +305,7 @@ def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int)
         operations += [*([Resume(name)] if found.power == "suspended" else []), ShutDown(name, seconds, bool(found.live and found.live.agent))]
     files = [domain.seed] if domain is not None and domain.seed is not None else []
     if remove_disks:
-        files += _family(list(_present(found).values()), facts)
+        files += family(list(present_disks(found).values()), facts)
     # The definition goes last: as long as it is there, a run after one that was killed knows which files are to go.
     if files:
         operations.append(RemoveFiles(tuple(files)))
@@ -369,29 +313,6 @@ def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int)
         operations.append(Forget(name))
     # That it goes was said in so many words, so it is no disruption that would need another permission.
     return GuestStep(name, tuple(operations), before=None if domain is None else describe(domain, found.power, found.autostart, facts))
-
-
-def _family(disks: Sequence[Disk], facts: Facts) -> list[str]:
-    """Volumes of the disks, and every overlay of theirs that named points have left."""
-    declared = {declared_path(disk.path) for disk in disks}
-    return sorted({*(disk.path for disk in disks), *(path for path in facts.volumes if declared_path(path) in declared)})
-
-
-def _check_space(wanted: Sequence[Wanted], facts: Facts) -> list[str]:
-    """Warnings. ResourceError when the new disks of all guests do not fit into a pool."""
-    asked: dict[str, list[tuple[str, int]]] = {}
-    for guest in wanted:
-        for disk in guest.domain.disks:
-            found = facts.volumes.get(_active_path(disk, facts.domain(guest.name)))
-            size = disk.size or next((image.capacity for image in facts.images.values() if image.path == disk.backing), None)
-            growth = (size or 0) - (found.capacity if found is not None else 0)
-            if growth > 0:
-                asked.setdefault(disk.pool, []).append((posixpath.basename(disk.path), growth))
-    warnings = []
-    for pool, new in asked.items():
-        if pool in facts.space:
-            warnings += check_space(f"platform_pools[{pool}]", facts.space[pool], new, facts.volumes_of(pool))
-    return warnings
 
 
 def _check_capacity(wanted: Sequence[Wanted], going: Mapping[str, Any], facts: Facts) -> None:

@@ -169,7 +169,7 @@ def plan_images(state: str, declared: Sequence[Image], named: Sequence[str], fou
     ]
     gone = [volume for volume in unwanted if not volume.used_by]
     stays = [volume for volume in found if volume not in gone]
-    after = [*map(describe, stays), *(_describe_wanted(fetch.image) for fetch in fetches if fetch.image.target not in there)]
+    after = [*map(describe, stays), *(describe_wanted(fetch.image) for fetch in fetches if fetch.image.target not in there)]
     return Plan(
         operations=(*parts, *fetches, *map(Remove, gone)),
         before=_sorted(map(describe, found)),
@@ -235,7 +235,8 @@ def _is_replaced(image: Image, volume: BaseVolume) -> bool:
     return True
 
 
-def _describe_wanted(image: Image) -> dict[str, Any]:
+def describe_wanted(image: Image) -> dict[str, Any]:
+    """The base volume that an image is to have, as in :func:`describe`."""
     return describe(BaseVolume(image.name, image.pool, image.target, image.format, 0))
 
 

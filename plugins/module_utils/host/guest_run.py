@@ -16,7 +16,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_decl
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import GrowVolume, GuestOperation, MakeVolume, RemoveFiles, WriteSeed
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_plan import GuestPlan, GuestStep
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Backup
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Backup, Define
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.guests import apply, refresh_pools
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.libvirt import keep_definition
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.waits import Wait, WaitFailed, wait_for_all
@@ -72,12 +72,23 @@ class Run:
         except ResourceError as error:
             finished = ", ".join(earlier.name for earlier in steps[:position]) or "none"
             rest = ", ".join(later.name for later in steps[position + 1 :]) or "none"
-            kept = f" Its old definition is kept in {self.backups[step.name]}." if step.name in self.backups else ""
+            kept = f" Its old definition is kept in {self.backups[step.name]}." if step.name in self.backups else self._undo(step, done)
             raise ResourceError(
                 f"guest {step.name} ({position + 1} of {len(steps)}) at {words(step.operations[len(done)])}: {error}.{kept} "
                 f"Done before it: {finished}. Not begun: {rest}. Repair the cause and run again.",
                 backups=sorted(self.backups.values()),
             ) from None
+
+    def _undo(self, step: GuestStep, done: Sequence[GuestOperation]) -> str:
+        """Removes the files of a new guest that nothing defines: else nobody would know any more whose they are."""
+        files = [operation.path for operation in done if isinstance(operation, (MakeVolume, WriteSeed))]
+        if step.before is not None or not files or any(isinstance(operation, Define) for operation in done):
+            return ""
+        try:
+            apply(self.conn, RemoveFiles(tuple(files)), self.warn)
+        except ResourceError as error:
+            return f" Its new files stay: {error}."
+        return " Its new files were removed again."
 
     def _wait(self, waits: Sequence[Wait]) -> None:
         if not waits:

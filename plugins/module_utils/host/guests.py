@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Means, Policy, read_means
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain_read import file_of, mac_of
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_declare import BaseImage, Facts, Volume
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import (
     MARK_KEY,
@@ -92,22 +94,25 @@ def observe(
     images: Iterable[Mapping[str, Any]],
     policy: Policy,
     accelerator: str,
+    networks: Iterable[str] = (),
 ) -> Facts:
     """The host as the plan needs to know it; without a connection, as if it had nothing yet.
 
-    pools:  name, path of pools that may not be there yet; images: name, path, format of base volumes, likewise
+    pools:    name, path of pools that may not be there yet; images: name, path, format of base volumes, likewise
+    networks: names of networks that may not be there yet
     """
     observed = observe_pools(conn) if conn else []
     directories = {pool["name"]: pool["path"] for pool in pools}
     directories.update({pool.name: pool.path for pool in observed if pool.kind == "dir" and pool.path is not None})
-    volumes = {volume.path: volume for directory in sorted(set(directories.values())) for volume in _volumes(directory)}
+    paths = [path for directory in sorted(set(directories.values())) for path in _files(directory)]
+    volumes = {volume.path: volume for path in paths for volume in [_volume(path)] if volume is not None}
     return Facts(
         domains=tuple(observe_domains(conn)) if conn else (),
-        networks=frozenset(network.name for network in observe_networks(conn)) if conn else frozenset(),
+        networks=frozenset((*(network.name for network in observe_networks(conn)), *networks)) if conn else frozenset(),
         pools=directories,
         space={name: space for name, path in directories.items() for space in [_space(name, path)] if space is not None},
         volumes=volumes,
-        files=frozenset(str(path) for directory in set(directories.values()) for path in Path(directory).glob("*-seed.iso")),
+        files=frozenset(str(path) for path in paths if str(path) not in volumes),
         images={image["name"]: _base(image) for image in images},
         policy=policy,
         means=read_host_means(),
@@ -138,18 +143,22 @@ def _base(image: Mapping[str, Any]) -> BaseImage:
     return BaseImage(path, kind, header.virtual_size if header is not None else size)
 
 
-def _volumes(directory: str) -> list[Volume]:
-    found = []
-    for path in sorted(Path(directory).glob("*.qcow2")):
-        try:
-            with path.open("rb") as stream:
-                header = read_qcow2(stream.read(HEADER_BYTES))
-                blocks = os.fstat(stream.fileno()).st_blocks
-        except FileNotFoundError:
-            continue
-        if header is not None:
-            found.append(Volume(str(path), header.virtual_size, blocks * 512, header.backing))
-    return found
+def _files(directory: str) -> list[Path]:
+    """What is named as volumes and seeds are, whatever it is; a link that leads nowhere too, for nothing can be made in its place."""
+    return sorted(path for pattern in ("*.qcow2", "*-seed.iso") for path in Path(directory).glob(pattern))
+
+
+def _volume(path: Path) -> Optional[Volume]:
+    """None for what is no qcow2 file."""
+    if not path.is_file() or path.suffix != ".qcow2":
+        return None
+    try:
+        with path.open("rb") as stream:
+            header = read_qcow2(stream.read(HEADER_BYTES))
+            blocks = os.fstat(stream.fileno()).st_blocks
+    except FileNotFoundError:
+        return None
+    return None if header is None else Volume(str(path), header.virtual_size, blocks * 512, header.backing)
 
 
 def _space(name: str, directory: str) -> Optional[PoolSpace]:
@@ -241,7 +250,7 @@ def _set_vcpus(domain: Any, operation: SetVcpus, warn: Callable[[str], None]) ->
 
 
 def _make_volume(operation: MakeVolume) -> None:
-    """Under its own name only when it is whole."""
+    """Under its own name only when it is whole, and never in the place of another file."""
     target = Path(operation.path)
     part = target.with_name(f".{target.name}.part")
     backing = [] if operation.backing is None else ["-b", operation.backing, "-F", str(operation.backing_format)]
@@ -249,6 +258,8 @@ def _make_volume(operation: MakeVolume) -> None:
     try:
         _run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(part), *size])
         part.chmod(0o600)
+        if os.path.lexists(target):
+            raise ResourceError(f"{target}: it has come to be since the plan was made, and is left as it is")
         part.rename(target)
     finally:
         part.unlink(missing_ok=True)
@@ -268,9 +279,9 @@ def _run(argv: Sequence[str]) -> None:
 def _shut_down(domain: Any, operation: ShutDown, warn: Callable[[str], None]) -> None:
     end = time.monotonic() + operation.seconds
     ask_again = 0.0
-    while domain.isActive():
+    while _is_active(domain):
         if time.monotonic() >= end:
-            domain.destroy()
+            _switch_off(domain)
             warn(f"guest {operation.name}: it did not shut down within {operation.seconds} s, and was switched off")
             return
         if time.monotonic() >= ask_again:
@@ -279,12 +290,36 @@ def _shut_down(domain: Any, operation: ShutDown, warn: Callable[[str], None]) ->
         time.sleep(0.2)
 
 
+def _is_active(domain: Any) -> bool:
+    """A transient guest is gone altogether when it stops."""
+    try:
+        return bool(domain.isActive())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return False
+
+
+def _switch_off(domain: Any) -> None:
+    try:
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        # It went in this very moment.
+        if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN):
+            raise
+
+
 def _ask_to_go(domain: Any) -> None:
     """The power button; a guest that is just booting, or going, may refuse, and is asked again."""
     try:
         domain.shutdown()
     except libvirt.libvirtError as error:
-        if error.get_error_code() not in (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_ERR_AGENT_UNRESPONSIVE):
+        if error.get_error_code() not in (
+            libvirt.VIR_ERR_OPERATION_INVALID,
+            libvirt.VIR_ERR_OPERATION_FAILED,
+            libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+            libvirt.VIR_ERR_NO_DOMAIN,
+        ):
             raise
 
 
@@ -325,8 +360,10 @@ def _has(conn: Any, operation: DetachDevice) -> bool:
     found = observe_domain(conn, operation.name)
     if found is None or found.live is None:
         return False
-    marks = [nic.mac for nic in found.live.nics] + [f"<source file='{disk.path}'" for disk in found.live.disks]
-    return any(mark in operation.xml.replace('"', "'") for mark in marks)
+    device = ET.fromstring(operation.xml)
+    if device.tag == "interface":
+        return mac_of(device) in {nic.mac for nic in found.live.nics}
+    return file_of(device) in {disk.path for disk in found.live.disks}
 
 
 def _grow(domain: Any, operation: GrowLive, warn: Callable[[str], None]) -> None:

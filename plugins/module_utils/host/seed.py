@@ -48,8 +48,10 @@ def remove_seed(path: str) -> None:
 
 
 def _make_image(output: int, documents: Mapping[str, str]) -> None:
-    # A directory for its owner alone (mode 0700): documents may hold secrets, and arguments are seen by everybody.
-    with tempfile.TemporaryDirectory(prefix="hybridlab-seed-") as folder:
+    # A directory for its owner alone (mode 0700): documents may hold secrets, and arguments are seen by everybody. In memory where there is a
+    # /run, so that what a killed run left behind is never on a disk.
+    parent = "/run" if os.access("/run", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="hybridlab-seed-", dir=parent) as folder:
         for name, text in documents.items():
             Path(folder, name).write_text(text, encoding="utf-8")
         # Of the image's dates SOURCE_DATE_EPOCH fixes all but those of its files (xorrisofs(1)); -rational-rock fixes owners and modes.

@@ -36,7 +36,7 @@ SECRET = "correct-horse"
         ({"interfaces": [nic(1, mac="53:54:00:00:00:01")]}, ("config[web].interfaces[0].mac: found '53:54:00:00:00:01'", "multicast")),
         ({"interfaces": [nic(1, dhcp=False, address=None)]}, ("config[web].interfaces[0].address: found nothing",)),
         ({"interfaces": [nic(1, dhcp=False, prefix=None)]}, ("config[web].interfaces[0].prefix: found nothing",)),
-        ({"interfaces": [nic(1), nic(2, mac="52:54:00:00:00:01")]}, ("mac 52:54:00:00:00:01", "twice")),
+        ({"interfaces": [nic(1), nic(3, mac="52:54:00:00:00:01")]}, ("mac 52:54:00:00:00:01", "twice")),
         ({"interfaces": []}, ("config[web].interfaces: found nothing",)),
         ({"platform": None}, ("config[web].platform: found nothing",)),
         ({"vcpus": -1}, ("config[web].vcpus: found -1",)),
@@ -115,7 +115,7 @@ def test_foreign_guests_may_share_what_they_like() -> None:
 
 
 def test_two_disks_are_never_one_file() -> None:
-    ours, other = entry("a", disks=[ROOT, {**DATA, "name": "b-c"}]), numbered(2, name="a-b", disks=[ROOT, {**DATA, "name": "c"}])
+    ours, other = entry("a", disks=[ROOT, {**DATA, "name": "b-c"}]), {**numbered(2), "name": "a-b", "disks": [ROOT, {**DATA, "name": "c"}]}
     assert "/pools/large/a-b-c.qcow2" in refusal(GuestHost(), ours, other)
     assert "/pools/large/a-b-c.qcow2 is that of guest a already" in refusal(made(ours), other)
     other["disks"] = [ROOT, {**DATA, "name": "c", "pool": "fast"}]

@@ -77,10 +77,16 @@ def test_an_interface_is_swapped_by_its_mac_and_keeps_its_model() -> None:
         assert word in attached.xml
 
 
-def test_fewer_vcpus_need_the_guest_s_consent() -> None:
-    answer = plan(made(entry(vcpus=2)), entry())
-    assert SetVcpus in kinds(answer.operations)
-    assert "has to give 1 vCPUs back" in answer.warnings[0]
+def test_vcpus_that_a_guest_does_not_give_back_are_asked_for_once() -> None:
+    host = made(entry(vcpus=2))
+    asked = plan(host, entry()).operations
+    assert SetVcpus in kinds(asked)
+    for operation in asked:
+        if not isinstance(operation, SetVcpus):
+            host.apply(operation)
+    answer = plan(host, entry())
+    assert answer.operations == []
+    assert "has not given back 1 vCPUs" in answer.warnings[0]
 
 
 def test_a_grown_disk_without_an_agent_is_told() -> None:

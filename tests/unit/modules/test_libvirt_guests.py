@@ -14,6 +14,7 @@ from typing import Any
 
 import libvirt
 import pytest
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_assign import guest_uuid
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import GuestOperation
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Start
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import guest_run
@@ -326,6 +327,17 @@ def test_a_volume_that_cannot_be_made_leaves_nothing_behind(host: Host) -> None:
     assert "guest web (1 of 1) at make volume: qemu-img create" in failed["msg"]
     assert list(host.fast.iterdir()) == []
     assert host.conn.listAllDomains() == []
+
+
+def test_a_guest_that_libvirt_refuses_leaves_nothing_behind(host: Host) -> None:
+    # Somebody has given it another name.
+    renamed = f"<domain type='test'><name>renamed</name><uuid>{guest_uuid('lab', 'web')}</uuid><memory>65536</memory><os><type>hvm</type></os></domain>"
+    host.conn.defineXML(renamed)
+    there = host.seen()
+    failed = host([guest()])
+    for word in ("guest web (1 of 1) at define:", "renamed", "Its new files were removed again"):
+        assert word in failed["msg"]
+    assert host.seen() == there
 
 
 def test_a_guest_that_falls_over_at_once_is_no_success(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import socket
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -28,7 +29,7 @@ class Caller:
         self.tmp_path = tmp_path
 
     def __call__(self, model: dict[str, Any], check: bool = False, **params: Any) -> dict[str, Any]:
-        args = {"model": model, "_ansible_check_mode": check, "_ansible_remote_tmp": str(self.tmp_path), **params}
+        args = {"model": json.dumps(model), "_ansible_check_mode": check, "_ansible_remote_tmp": str(self.tmp_path), **params}
         return call_module(platform_check, args, self.capsys)
 
 
@@ -192,3 +193,11 @@ def test_host_that_cannot_be_read(call: Caller, monkeypatch: pytest.MonkeyPatch)
     assert answer["failed"] is True
     assert "/proc/net/route" in answer["msg"]
     assert "Mount /proc" in answer["msg"]
+
+
+@pytest.mark.parametrize(("text", "reason"), [("{'platform_name': 'lab'}", "is no JSON"), ("[]", "must be a mapping")])
+def test_model_that_is_no_mapping(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, reason: str) -> None:
+    answer = call_module(platform_check, {"model": text, "_ansible_remote_tmp": str(tmp_path)}, capsys)
+
+    assert answer["failed"] is True
+    assert reason in answer["msg"]
