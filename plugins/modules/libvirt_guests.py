@@ -152,9 +152,10 @@ options:
             elements: raw
             default: []
           user_data:
-            description: Further keys of C(#cloud-config). They are never shown.
-            type: dict
-            default: {}
+            description:
+              - Further keys of C(#cloud-config), as the text of one JSON object. They are never shown.
+              - The filter P(hybridlab.platform.guests_config#filter) writes it; by hand, use P(ansible.builtin.to_json#filter).
+            type: str
       firmware:
         description: V(uefi-secure) is UEFI with Secure Boot and the distributions' keys.
         type: str
@@ -186,6 +187,7 @@ options:
         description:
           - What has to be reached after a start. V(address) is a lease or an answer from the address, V(ssh) a greeting of the SSH server,
             V(agent) an answer of the guest agent, V(cloud_init) the end of cloud-init without error.
+          - A guest that runs already is looked at too, for at most 20 seconds, since the run that started it may have been cut short.
           - When left out, nothing is waited for.
         type: str
         choices: [address, ssh, agent, cloud_init]
@@ -254,10 +256,18 @@ options:
     type: dict
     default: {}
   accelerator:
-    description: V(qemu) is emulation. V(auto) is V(kvm) where KVM really runs a processor on this host, which is tried, and V(qemu) elsewhere.
+    description:
+      - V(qemu) is emulation.
+      - V(auto) gives new guests V(kvm) where KVM really runs a processor on this host, which is tried, and V(qemu) elsewhere.
+      - A guest that exists keeps what it has with V(auto). The others are said of all guests.
     type: str
     choices: [kvm, qemu, auto]
     default: auto
+  platform:
+    description:
+      - Name of the platform whose guests are ours. Guests of other platforms on the same host are then neither removed, nor reported, unless they are named.
+      - When left out, the guests of every platform are ours.
+    type: str
   remove_disks:
     description: Whether volumes go with guests that are removed without an entry of their own in O(config). It must be said when there are any.
     type: bool
@@ -369,7 +379,6 @@ rendered:
 """
 
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -378,7 +387,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity i
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_declare import Facts
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import shell
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_plan import GuestPlan, describe, plan_guests, whereabouts
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result, unique
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Define
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.guest_run import Run, words
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.guests import observe, usage
@@ -392,7 +401,8 @@ class Guests:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.params: dict[str, Any] = module.params
-        self.config = _take_config(module)
+        self.config: list[dict[str, Any]] = self.params["config"]
+        unique(self.params["images"], "name", "images")
         self.policy = read_policy(self.params["capacity"], "capacity")
 
     def run(self) -> dict[str, Any]:
@@ -408,7 +418,7 @@ class Guests:
         return observe(conn, self.params["pools"], self.params["images"], self.policy, self.params["accelerator"], coming)
 
     def _plan(self, facts: Facts, state: str) -> GuestPlan:
-        return plan_guests(state, self.config, facts, self.params["remove_disks"], self.params["shutdown_seconds"])
+        return plan_guests(state, self.config, facts, self.params["remove_disks"], self.params["shutdown_seconds"], self.params["platform"])
 
     def _reconciled(self, conn: Optional[Any]) -> dict[str, Any]:
         facts = self._facts(conn)
@@ -418,9 +428,10 @@ class Guests:
         if plan.disruptive and not self.params["allow_disruption"]:
             self._refuse(plan)
         run = Run(conn, facts.pools, self.params["backup_dir"], lambda text: self.module.warn(f"{text}."))
-        if plan.operations and not self.module.check_mode:
+        if conn and not self.module.check_mode:
             run.go(plan)
-            self._verify(conn, run)
+            if plan.operations:
+                self._verify(conn, run)
         uri = self.params["uri"]
         answer = result(plan.before, plan.after, self._commands(plan), diff=self.module._diff, header=f"guests of {uri}")
         return {
@@ -465,7 +476,7 @@ class Guests:
         with ExitStack() as stack:
             conn = open_connection(self.module, stack)
             facts = self._facts(conn)
-            found = [domain for domain in facts.domains if (domain.name in named if named else domain.owned)]
+            found = [domain for domain in facts.domains if (domain.name in named if named else domain.of(self.params["platform"]))]
             leased = leases(conn, set(facts.networks)) if conn else []
             rows = []
             for domain in found:
@@ -477,19 +488,6 @@ class Guests:
                 own = [lease for lease in leased if lease["mac"] in macs]
                 rows.append({**entry, **whereabouts(entry, own), "leases": own, **(usage(conn, domain.name) if domain.active else {})})
         return {"changed": False, "gathered": rows}
-
-
-def _take_config(module: AnsibleModule) -> list[dict[str, Any]]:
-    """``config``; what its user_data says is taken out of the parameters, which Ansible returns.
-
-    Otherwise Ansible would blot out each value of it, a 1 or the guest's own name too, wherever it occurs in the result.
-    """
-    config: list[dict[str, Any]] = deepcopy(module.params["config"])
-    for entry in module.params["config"]:
-        if entry.get("cloud_init"):
-            entry["cloud_init"]["user_data"] = {}
-    module.no_log_values = set()
-    return config
 
 
 def main() -> None:
@@ -540,7 +538,7 @@ def main() -> None:
                             "users": {"type": "list", "elements": "dict", "default": []},
                             "packages": {"type": "list", "elements": "str", "default": []},
                             "commands": {"type": "list", "elements": "raw", "default": []},
-                            "user_data": {"type": "dict", "default": {}, "no_log": True},
+                            "user_data": {"type": "str", "no_log": True},
                         },
                     },
                     "firmware": {"type": "str", "default": "bios", "choices": ["bios", "uefi", "uefi-secure"]},
@@ -575,6 +573,7 @@ def main() -> None:
             },
             "capacity": {"type": "dict", "default": {}},
             "accelerator": {"type": "str", "default": "auto", "choices": ["kvm", "qemu", "auto"]},
+            "platform": {"type": "str"},
             "remove_disks": {"type": "bool"},
             "shutdown_seconds": {"type": "int", "default": 120},
         },

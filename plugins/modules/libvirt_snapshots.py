@@ -57,6 +57,9 @@ options:
     type: str
     choices: [merged, overridden, deleted, gathered, reverted]
     default: merged
+  platform:
+    description: Name of the platform whose guests are ours. When left out, the guests of every platform are.
+    type: str
   keep:
     description: With O(state=reverted), name of a point that is taken of the present state first.
     type: str
@@ -165,7 +168,7 @@ from contextlib import ExitStack
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.points import describe, gathered
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.points import Guest, describe, gathered
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.points_ops import shell
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.points_plan import Plan, plan_points
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result
@@ -188,20 +191,23 @@ class Snapshots:
                 return {"changed": False, "gathered": self._gathered(conn)}
             return self._reconcile(conn)
 
+    def _guests(self, conn: Any, live: bool = True) -> list[Guest]:
+        return observe_guests(conn, live, self.params["platform"])
+
     def _gathered(self, conn: Optional[Any]) -> list[dict[str, Any]]:
         named = {entry["name"] for entry in self.params["config"]}
-        rows = gathered(observe_guests(conn, live=False)) if conn else []
+        rows = gathered(self._guests(conn, live=False)) if conn else []
         return [row for row in rows if not named or row["name"] in named]
 
     def _reconcile(self, conn: Optional[Any]) -> dict[str, Any]:
         params = self.params
-        plan = plan_points(params["state"], params["config"], observe_guests(conn), params["keep"], params["start"]) if conn else Plan()
+        plan = plan_points(params["state"], params["config"], self._guests(conn), params["keep"], params["start"]) if conn else Plan()
         for note in plan.notes:
             self.module.warn(f"{note}.")
         after, backups = plan.after, []
         if conn and plan.operations and not self.module.check_mode:
             backups = self._apply(conn, plan)
-            after = describe(observe_guests(conn, live=False))
+            after = describe(self._guests(conn, live=False))
         commands = [shell(operation, params["uri"], params["backup_dir"]) for operation in plan.operations]
         answer = result(plan.before, after, commands, diff=self.module._diff, header=f"points of {params['uri']}")
         if params["state"] == "reverted":
@@ -231,6 +237,7 @@ def main() -> None:
                 },
             },
             "state": {"type": "str", "default": "merged", "choices": ["merged", "overridden", "deleted", "gathered", "reverted"]},
+            "platform": {"type": "str"},
             "keep": {"type": "str"},
             "start": {"type": "str", "default": "as_before", "choices": ["as_before", "running", "stopped"]},
             "agent_seconds": {"type": "int", "default": 30},

@@ -127,7 +127,6 @@ summary:
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -138,6 +137,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware i
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import check_platform, parse_platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation import INTERNET, allowed_pairs
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.files import is_file
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_listening, read_routes
 
 
@@ -169,7 +169,7 @@ def missing_files(platform: Platform) -> list[Finding]:
     return [
         Finding(f"platform_images[{image.name}].file", image.file, "is no file on the machine that runs Ansible", cure, "image-file")
         for image in platform.images
-        if image.file is not None and not Path(image.file).expanduser().is_file()
+        if image.file is not None and not is_file(image.file)
     ]
 
 

@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The documents of cloud-init's data source NoCloud for a guest. No I/O, and no YAML library.
 
-Read against cloud-init 22.4 (Debian 12): write_files runs in cloud-init.service, which is ordered before sysinit.target and sshd.service.
-So a drop-in of sshd that stands in write_files is there before sshd's first start.
+Read against cloud-init 22.4 (Debian 12): bootcmd runs at each boot, in cloud-init.service, which is ordered before sysinit.target and sshd.service.
+So a drop-in of sshd that it writes is there before sshd starts, and follows the seed of that boot.
 """
 
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -21,6 +22,12 @@ DONE = "hybridlab: cloud-init done"
 FAILED = "hybridlab: cloud-init failed:"
 
 SSHD_DROP_IN = "/etc/ssh/sshd_config.d/50-hybridlab.conf"
+
+# The port that the seed said last, in the directory of the instance.
+_TOLD = "/var/lib/cloud/instance/hybridlab-ssh-port"
+
+# Debian's unit is ssh, that of others sshd; a drop-in that sshd refuses must not cost the way in.
+_RELOAD_SSHD = "sshd -t && (systemctl reload ssh || systemctl reload sshd)"
 
 # Keys of user_data whose items come after ours; any other key replaces ours.
 APPENDED = ("users", "packages", "bootcmd", "runcmd", "write_files")
@@ -119,8 +126,7 @@ def _user_data(
     )
     extra_port = ssh_port if ssh_port not in (None, 22) else None
     if extra_port is not None:
-        data["write_files"].append({"path": SSHD_DROP_IN, "permissions": "0644", "content": f"Port 22\nPort {extra_port}\n"})
-        data["bootcmd"] = [_allow_port(extra_port)]
+        data["bootcmd"] = [_listen_once(extra_port), _allow_once(extra_port)]
     if commands:
         # cloud-init makes one script for sh of them, whose outcome would be that of the last line.
         data["runcmd"] = ["set -e", *commands]
@@ -139,11 +145,30 @@ def _user(user: Mapping[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _allow_port(port: int) -> str:
+def retell_sshd(port: int) -> str:
+    """Script for the shell of a running guest, as root: its sshd listens on that port too. Fails when sshd does not take it up."""
+    allow = f"if command -v semanage >/dev/null; then {_allow(port)}; fi"
+    return "\n".join(["set -e", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", _listen(port), allow, _RELOAD_SSHD])
+
+
+def _listen_once(port: int) -> str:
+    """Only when the seed says another port than before: QEMU keeps the seed that it was started with, and the guest may have been told since."""
+    return f'if [ "$(cat {_TOLD} 2>/dev/null)" != {port} ]; then\n{_listen(port)}\necho {port} >{_TOLD}\nfi'
+
+
+def _listen(port: int) -> str:
+    """Lines of their own: an init without a YAML reader finds the port by them."""
+    return f"mkdir -p {posixpath.dirname(SSHD_DROP_IN)}\ncat >{SSHD_DROP_IN} <<'end'\nPort 22\nPort {port}\nend"
+
+
+def _allow_once(port: int) -> str:
+    return f"if command -v semanage >/dev/null; then cloud-init-per instance ssh-port-{port} sh -c '{_allow(port)}'; fi"
+
+
+def _allow(port: int) -> str:
     """SELinux lets sshd listen on ports of its own type only; without SELinux there is no semanage."""
-    semanage = [f"semanage port {verb} -t ssh_port_t -p tcp {port}" for verb in ("-a", "-m")]
     # The second for a port that the policy knows as another service's.
-    return f"if command -v semanage >/dev/null; then cloud-init-per instance ssh-port sh -c '{' || '.join(semanage)}'; fi"
+    return " || ".join(f"semanage port {verb} -t ssh_port_t -p tcp {port}" for verb in ("-a", "-m"))
 
 
 def _merged(ours: dict[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,11 +25,13 @@ class Nic:
 
     mac:     lower case
     address: reserved or static address; None where it is leased from the dynamic range. libvirt's XML does not have it: kept in our metadata
+    dhcp:    whether the guest asks DHCP for it; else it sets the address itself, as its seed says. Kept in our metadata too
     """
 
     segment: str
     mac: str
     address: Optional[IPv4Address] = None
+    dhcp: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class ObservedDomain:
     def owned(self) -> bool:
         domain = self.kept or self.live
         return domain is not None and domain.record is not None
+
+    def of(self, platform: Optional[str]) -> bool:
+        """Whether we made it for that platform; None: for any."""
+        domain = self.kept or self.live
+        return domain is not None and domain.record is not None and platform in (None, domain.record.platform)
 
     @property
     def active(self) -> bool:

@@ -161,7 +161,9 @@ def mac_of(entry: ET.Element) -> str:
 def _read_nic(entry: ET.Element, mark: Optional[ET.Element]) -> Nic:
     mac = mac_of(entry)
     told = _declared(mark, "interface", "mac").get(mac)
-    return Nic(network_of(entry), mac, None if told is None else _address(told.get("address", "")))
+    if told is None:
+        return Nic(network_of(entry), mac)
+    return Nic(network_of(entry), mac, _address(told.get("address", "")), told.get("dhcp") != "no")
 
 
 def _read_disk(entry: ET.Element, mark: Optional[ET.Element]) -> Disk:

@@ -335,7 +335,7 @@ def _add_ports(devices: ET.Element) -> None:
         return
     ports = sum(entry.get("model") == "pcie-root-port" for entry in controllers)
     needed = sum(_takes_port(entry) for entry in devices)
-    for _ in range(ports, needed + SPARE_PORTS):
+    for _port in range(ports, needed + SPARE_PORTS):
         ET.SubElement(devices, "controller", {"type": "pci", "model": "pcie-root-port"})
 
 
@@ -366,7 +366,8 @@ def _mark_element(domain: Domain) -> ET.Element:
     for name in record.names:
         ET.SubElement(mark, f"{{{NAMESPACE}}}alias").text = name
     for nic in domain.nics:
-        ET.SubElement(mark, f"{{{NAMESPACE}}}interface", {"mac": nic.mac.lower(), **({} if nic.address is None else {"address": str(nic.address)})})
+        told = {**({} if nic.address is None else {"address": str(nic.address)}), **({} if nic.dhcp else {"dhcp": "no"})}
+        ET.SubElement(mark, f"{{{NAMESPACE}}}interface", {"mac": nic.mac.lower(), **told})
     for disk in domain.disks:
         ET.SubElement(mark, f"{{{NAMESPACE}}}disk", {"name": disk.name, "pool": disk.pool})
     return mark

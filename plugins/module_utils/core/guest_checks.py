@@ -9,6 +9,7 @@ The module is also called by hand, without the model and its checks.
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Optional
@@ -90,6 +91,29 @@ def check_doubles(guests: Sequence[Domain], found: Iterable[ObservedDomain]) -> 
         for mac in macs:
             if macs.count(mac) > 1:
                 raise ResourceError(f"config[{guest.name}].interfaces: found mac {mac} twice. Give each interface one of its own.")
+
+
+def check_readers(going: Mapping[str, str], backings: Mapping[str, Optional[str]], others: Iterable[ObservedDomain]) -> None:
+    """ResourceError when a file that is to go is read by anybody who stays.
+
+    going:    the files, with the guest that each is of
+    backings: what each volume of the pools is an overlay on; others: guests that stay
+    """
+    readers = [(f"volume {path}", "", backing) for path, backing in sorted(backings.items()) if backing is not None and path not in going]
+    readers += [(f"guest {domain.name}", domain.name, path) for domain in others for path in _named_files(domain)]
+    for reader, name, path in readers:
+        if path in going and going[path] != name:
+            raise ResourceError(
+                f"config[{going[path]}].remove_disks: {path} would go, but {reader} reads it and would be lost with it. Nothing was changed. "
+                "Remove that reader first, or keep the disks (remove_disks: false)."
+            )
+
+
+def _named_files(domain: ObservedDomain) -> list[str]:
+    """What its disks stand on, and what libvirt knows to be under that."""
+    documents = [domain.xml, *([domain.live_xml] if domain.live_xml else [])]
+    sources = (source for xml in documents for disk in ET.fromstring(xml).iterfind("devices/disk") for source in disk.iter("source"))
+    return sorted({source.get("file", "") for source in sources} - {""})
 
 
 def _claims(domain: Domain) -> list[tuple[str, Any]]:

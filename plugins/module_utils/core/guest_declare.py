@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Facts:
     volumes:  absolute path -> what was found there
     files:    absolute paths of further files in the pools: seeds, and files that are named as volumes and are none
     images:   image's name -> its base volume
+    accelerator, accelerator_said: for new guests, kvm or qemu; whether somebody chose it, so that the others get it too
     blind:    whether there is no libvirt to ask: everything that is declared elsewhere is then taken for made
     """
 
@@ -67,6 +69,7 @@ class Facts:
     policy: Policy = field(default_factory=Policy)
     means: Optional[Means] = None
     accelerator: str = "kvm"
+    accelerator_said: bool = True
     blind: bool = False
 
     def domain(self, name: str) -> Optional[ObservedDomain]:
@@ -140,7 +143,7 @@ def _declare(where: str, entry: Mapping[str, Any], facts: Facts) -> Wanted:
         boot=tuple(entry["boot"]),
         agent=entry["agent"],
         console=entry["console"],
-        accelerator=facts.accelerator,
+        accelerator=_accelerator(name, facts),
         record=Record(
             platform=entry["platform"],
             ssh_port=entry.get("ssh_port"),
@@ -169,7 +172,13 @@ def _nic(where: str, entry: Mapping[str, Any], facts: Facts) -> Nic:
     if not facts.blind and segment not in facts.networks:
         raise ResourceError(f"{where}.segment: found {segment!r}: there is no such network on this host. {meant(segment, sorted(facts.networks), 'networks')}")
     address = entry.get("address")
-    return Nic(segment, entry["mac"].lower(), IPv4Address(address) if address else None)
+    return Nic(segment, entry["mac"].lower(), IPv4Address(address) if address else None, entry.get("dhcp", True))
+
+
+def _accelerator(name: str, facts: Facts) -> str:
+    found = facts.domain(name)
+    kept = None if found is None or facts.accelerator_said else found.kept
+    return facts.accelerator if kept is None else kept.accelerator
 
 
 def _disk(where: str, guest: str, entry: Mapping[str, Any], facts: Facts) -> Disk:
@@ -182,17 +191,26 @@ def _disk(where: str, guest: str, entry: Mapping[str, Any], facts: Facts) -> Dis
             "(module libvirt_images brings images)"
         )
     base = facts.images[image] if image else None
-    if base is not None and size and base.capacity is not None and size * GIB < base.capacity:
-        raise ResourceError(f"{where}.size_gb: found {size}, but image {image} alone is {base.capacity / GIB:.1f} GiB large. Choose at least that.")
     path = posixpath.join(facts.pools[pool], volume_name(guest, entry["name"]))
     return Disk(entry["name"], pool, path, size * GIB if size else None, None if base is None else base.path)
+
+
+def _user_data(where: str, text: Optional[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        # What was found may be secret.
+        raise ResourceError(f"{where}: found no JSON object. Give a mapping as text, such as the filter to_json makes it.")
+    return found
 
 
 def _documents(where: str, name: str, entry: Mapping[str, Any], identity: str) -> tuple[Optional[dict[str, str]], dict[str, str]]:
     config = entry.get("cloud_init")
     if config is None:
         return None, {}
-    hidden = config.get("user_data") or {}
+    hidden = _user_data(f"{where}.cloud_init.user_data", config.get("user_data"))
     for key in cloud_init.APPENDED:
         # Before cloud_init does, which would say what it found.
         if not isinstance(hidden.get(key, []), (list, tuple)):

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.domain import Disk, Domain, ObservedDomain, declared_path
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_checks import check_readers
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_declare import GIB, Facts, Wanted, seed_name
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops import GrowVolume, GuestOperation, MakeVolume, RemoveFiles
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
@@ -28,7 +29,12 @@ def make_volume(wanted: Wanted, disk: Disk, facts: Facts) -> tuple[list[GuestOpe
         raise ResourceError(f"{where} and is no qcow2 file. {cure}")
     found = facts.volumes.get(disk.path)
     if found is None:
-        base = next((image for image in facts.images.values() if image.path == disk.backing), None)
+        image, base = next(((name, base) for name, base in facts.images.items() if base.path == disk.backing), (None, None))
+        if base is not None and disk.size is not None and base.capacity is not None and disk.size < base.capacity:
+            raise ResourceError(
+                f"config[{wanted.name}].disks[{disk.name}].size_gb: found {disk.size // GIB}, but image {image} alone is {base.capacity / GIB:.1f} GiB large. "
+                "Nothing was changed. Choose at least that."
+            )
         return [MakeVolume(disk.path, disk.size, disk.backing, None if base is None else base.format)], []
     if found.backing != disk.backing:
         raise ResourceError(f"{where} upon {found.backing or 'no image'} instead of {disk.backing or 'none'}. {cure}")
@@ -125,6 +131,24 @@ def unused_files(found: ObservedDomain, goal: Domain, facts: Facts) -> list[Gues
     return [RemoveFiles(tuple(files))] if files else []
 
 
+def lost_disks(found: ObservedDomain, goal: Domain) -> list[str]:
+    """What the running guest is deprived of, in words."""
+    stay = {disk.path for disk in goal.disks}
+    disks = [disk for disk in (found.live.disks if found.live else ()) if declared_path(disk.path) not in stay]
+    return [f"its disk {disk.name} ({disk.path}) is unplugged and removed" for disk in disks]
+
+
+def check_removal(operations: Mapping[str, Sequence[GuestOperation]], going: Collection[str], facts: Facts) -> None:
+    """ResourceError when a file that is to go is read by somebody who stays.
+
+    operations: by guest; going: names of guests that are removed
+    """
+    removals = ((name, operation) for name, planned in operations.items() for operation in planned if isinstance(operation, RemoveFiles))
+    files = {path: name for name, operation in removals for path in operation.paths}
+    stay = [domain for domain in facts.domains if domain.name not in going]
+    check_readers(files, {path: volume.backing for path, volume in facts.volumes.items()}, stay)
+
+
 def undeclared_disk(guest: str, disk: str) -> str:
     return f"guest {guest}: its disk {disk} is no longer declared, and stays as it is. Declare it, or set remove_disks: true to remove it"
 
@@ -141,6 +165,9 @@ def check_pools(wanted: Sequence[Wanted], facts: Facts) -> list[str]:
     for guest in wanted:
         for disk in guest.domain.disks:
             found = facts.volumes.get(active_path(disk, facts.domain(guest.name)))
+            if found is not None and disk.size is None:
+                # It stays as large as it is, whatever its image has become.
+                continue
             size = disk.size or next((image.capacity for image in facts.images.values() if image.path == disk.backing), None)
             growth = (size or 0) - (found.capacity if found is not None else 0)
             if growth > 0:

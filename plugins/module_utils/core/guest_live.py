@@ -17,6 +17,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops 
     SetMark,
     SetMemory,
     SetVcpus,
+    TellSsh,
 )
 
 # Fields of Domain that QEMU takes at its start alone.
@@ -25,11 +26,27 @@ _FIXED = ("vcpus_max", "memory_max_mb", "firmware", "tpm", "boot", "agent", "con
 
 def restart_reasons(live: Domain, goal: Domain) -> list[str]:
     """Why the running guest has to be restarted to be as wanted; empty when it has not."""
-    return [
+    fixed = [
         f"{field} is {getattr(live, field)}, wanted {getattr(goal, field)}: the guest is restarted"
         for field in _FIXED
         if getattr(live, field) != getattr(goal, field)
     ]
+    return fixed + (_network_reasons(live, goal) if goal.seed is not None else [])
+
+
+def _network_reasons(live: Domain, goal: Domain) -> list[str]:
+    """Interfaces whose address the guest sets itself, before or after: it reads its seed at its start alone."""
+    wanted = {nic.mac: nic for nic in goal.nics}
+    changed = [(nic, wanted[nic.mac]) for nic in live.nics if nic.mac in wanted and wanted[nic.mac] != nic]
+    return [
+        f"interface {nic.mac} goes from {_place(nic)} to {_place(other)}, which the guest takes up at its start: the guest is restarted"
+        for nic, other in changed
+        if not (nic.dhcp and other.dhcp)
+    ]
+
+
+def _place(nic: Nic) -> str:
+    return f"{nic.segment or 'no network'} ({'DHCP' if nic.dhcp else nic.address})"
 
 
 def plan_live(found: ObservedDomain, goal: Domain, facts: Facts) -> tuple[list[GuestOperation], bool, list[str]]:
@@ -55,6 +72,9 @@ def plan_live(found: ObservedDomain, goal: Domain, facts: Facts) -> tuple[list[G
     operations += nics
     if operations and not live.agent and any(isinstance(operation, GrowLive) for operation in operations):
         warnings.append(f"guest {goal.name}: it has no guest agent, so the file system on a grown disk follows at its next boot")
+    told, more = _ssh_port(live, goal)
+    operations += told
+    warnings += more
     if live.record is None or write_mark(live) != write_mark(goal):
         operations.append(SetMark(goal.name, write_mark(goal)))
     return operations, moved, warnings
@@ -82,6 +102,16 @@ def _disks(found: ObservedDomain, goal: Domain, facts: Facts, xml: str) -> list[
         if volume is not None and target is not None and disk.size is not None and disk.size > volume.capacity:
             operations.append(GrowLive(goal.name, disk.name, target, disk.size, index == 0))
     return operations
+
+
+def _ssh_port(live: Domain, goal: Domain) -> tuple[list[GuestOperation], list[str]]:
+    """The seed says the port too, for later boots; a guest without one is told nothing."""
+    old, new = (None if domain.record is None else domain.record.ssh_port for domain in (live, goal))
+    if goal.seed is None or new in (None, 22, old):
+        return [], []
+    if live.agent:
+        return [TellSsh(goal.name, int(new or 0))], []
+    return [], [f"guest {goal.name}: it has no guest agent, so its sshd listens on port {new} from its next start on"]
 
 
 def _nics(live: Domain, goal: Domain) -> tuple[list[GuestOperation], bool]:

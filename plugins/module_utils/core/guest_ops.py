@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional, Union
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.cloud_init import retell_sshd
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_xml import NAMESPACE
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import here_document, shell_line
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Autostart, Backup, Define, Start
@@ -70,11 +72,10 @@ class Forget:
 
 @dataclass(frozen=True)
 class ShutDown:
-    """Asks the guest to go; switched off when it is still there after ``seconds``. agent: whether it has a channel for the guest agent."""
+    """Asks the guest to go; switched off when it is still there after ``seconds``."""
 
     name: str
     seconds: int
-    agent: bool
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,19 @@ class SetMark:
     xml: str
 
 
+@dataclass(frozen=True)
+class TellSsh:
+    """Lets the sshd of a running guest listen on another port too, through the guest agent."""
+
+    name: str
+    port: int
+
+    @property
+    def argv(self) -> list[str]:
+        """The command in the guest."""
+        return ["/bin/sh", "-c", retell_sshd(self.port)]
+
+
 GuestOperation = Union[
     Backup,
     Define,
@@ -148,6 +162,7 @@ GuestOperation = Union[
     AttachDevice,
     DetachDevice,
     SetMark,
+    TellSsh,
 ]
 
 
@@ -194,6 +209,9 @@ def _virsh_line(operation: GuestOperation, virsh: list[str], backup_dir: str) ->
         return f'{stop}; {wait}; [ "{state}" = "shut off" ] || {shell_line([*virsh, "destroy", name])}'
     if isinstance(operation, GrowLive):
         return shell_line([*virsh, "blockresize", name, operation.target, f"{operation.size}B"])
+    if isinstance(operation, TellSsh):
+        question = {"execute": "guest-exec", "arguments": {"path": operation.argv[0], "arg": operation.argv[1:]}}
+        return shell_line([*virsh, "qemu-agent-command", name, json.dumps(question)])
     if isinstance(operation, Forget):
         return shell_line([*virsh, "undefine", name, "--nvram", "--managed-save", "--snapshots-metadata", "--checkpoints-metadata"])
     return shell_line([*virsh, *_words(operation)])

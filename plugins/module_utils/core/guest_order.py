@@ -44,7 +44,7 @@ def arrange(found: ObservedDomain, power: str, changes: Changes) -> tuple[list[G
         start = [] if power == "stopped" else [Start(found.name), *suspend]
         return [*changes.growth, *changes.unused, *changes.definition, *start], running
     resume: list[GuestOperation] = [Resume(found.name)] if found.power in ("suspended", "pmsuspended") else []
-    stop = [*resume, ShutDown(found.name, changes.seconds, found.live.agent)]
+    stop = [*resume, ShutDown(found.name, changes.seconds)]
     if power == "stopped":
         return [*stop, *changes.growth, *changes.unused, *changes.definition], False
     if changes.restart:

@@ -18,7 +18,9 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_disk
     as_it_lies,
     check_image,
     check_pools,
+    check_removal,
     family,
+    lost_disks,
     make_volume,
     plan_volumes,
     present_disks,
@@ -93,34 +95,39 @@ class GuestPlan:
         return [{"name": step.name, "reason": reason} for step in self.steps for reason in step.disruptive]
 
 
-def plan_guests(state: str, config: Sequence[Mapping[str, Any]], facts: Facts, remove_disks: Optional[bool], shutdown_seconds: int) -> GuestPlan:
+def plan_guests(
+    state: str, config: Sequence[Mapping[str, Any]], facts: Facts, remove_disks: Optional[bool], shutdown_seconds: int, platform: Optional[str] = None
+) -> GuestPlan:
     """The whole call for ``state`` merged, overridden or deleted.
 
     remove_disks:     of guests that go away because they are not declared (overridden), or by state deleted; None: it was not said
     shutdown_seconds: how long a guest may take to go before it is switched off
+    platform:         whose guests are ours; None: those of every platform
 
     ResourceError when the call must not be begun, in one message for a person.
     """
     named = unique(config, "name", "config")
     if state == "deleted":
-        going = {domain.name: _told(named.get(domain.name), remove_disks) for domain in facts.domains if (domain.name in named if named else domain.owned)}
+        leaving = [domain.name for domain in facts.domains if (domain.name in named if named else domain.of(platform))]
+        going = {name: _told(named.get(name), remove_disks) for name in leaving}
         wanted: list[Wanted] = []
     else:
         going = {name: entry["remove_disks"] for name, entry in named.items() if entry["state"] == ABSENT and facts.domain(name) is not None}
         if state == "overridden":
-            going.update((domain.name, remove_disks) for domain in facts.domains if domain.owned and domain.name not in named)
+            going.update((domain.name, remove_disks) for domain in facts.domains if domain.of(platform) and domain.name not in named)
         wanted = declare_guests(config, facts, leaving=going)
     # A guest that goes can be declared by nobody, so its resources are free for the others.
-    steps = [_remove(name, told, facts, shutdown_seconds, _platform(named.get(name))) for name, told in sorted(going.items())]
+    steps = [_remove(name, told, facts, shutdown_seconds, _platform(named.get(name)) or platform) for name, told in sorted(going.items())]
     # One that is to be stopped makes room too: libvirt's hook refuses a start for which there is none yet.
     stopping = [guest for guest in wanted if guest.power == "stopped"]
     steps += [plan_guest(guest, facts, shutdown_seconds) for guest in [*stopping, *(guest for guest in wanted if guest.power != "stopped")]]
+    check_removal({step.name: step.operations for step in steps}, going, facts)
     warnings = check_pools(wanted, facts)
     _check_capacity(wanted, going, facts)
     touched = {step.name for step in steps}
     return GuestPlan(
         tuple(steps),
-        undeclared=tuple(domain.name for domain in facts.domains if domain.owned and domain.name not in touched),
+        undeclared=tuple(domain.name for domain in facts.domains if domain.of(platform) and domain.name not in touched),
         warnings=(*warnings, *(warning for step in steps for warning in step.warnings)),
     )
 
@@ -174,7 +181,7 @@ def plan_guest(wanted: Wanted, facts: Facts, shutdown_seconds: int) -> GuestStep
         starts=starts,
         # One that stands still answers nobody.
         moved=moved and wanted.power == "running",
-        disruptive=tuple(restart),
+        disruptive=(*restart, *(lost_disks(found, goal) if stays_up else ())),
         warnings=tuple(warnings),
         before=describe(kept, found.power, found.autostart, facts),
         after=describe(as_it_lies(goal, found), wanted.power, wanted.autostart, facts),
@@ -192,7 +199,9 @@ def describe(domain: Domain, power: str, autostart: bool, facts: Facts) -> dict[
         "vcpus_max": domain.vcpus_max,
         "memory_mb": domain.memory_mb,
         "memory_max_mb": domain.memory_max_mb,
-        "interfaces": [{"segment": nic.segment, "mac": nic.mac, "address": None if nic.address is None else str(nic.address)} for nic in domain.nics],
+        "interfaces": [
+            {"segment": nic.segment, "mac": nic.mac, "address": None if nic.address is None else str(nic.address), "dhcp": nic.dhcp} for nic in domain.nics
+        ],
         "disks": [{"name": disk.name, "pool": disk.pool, "size_gb": _size_gb(disk, facts)} for disk in domain.disks],
         "image": None if record is None else record.image,
         "ssh_port": None if record is None else record.ssh_port,
@@ -262,8 +271,8 @@ def _seed_warning(wanted: Wanted, kept: Domain) -> list[str]:
     if kept.record is None or kept.record.seed is None or wanted.domain.record is None or kept.record.seed == wanted.domain.record.seed:
         return []
     return [
-        f"guest {wanted.name}: what cloud-init is told has changed. It does its work once for an instance; of this, only the network is taken up, "
-        "at the next boot"
+        f"guest {wanted.name}: what cloud-init is told has changed. It does its work once for an instance; of this, only the network and the SSH port "
+        "are taken up, at its next start"
     ]
 
 
@@ -302,7 +311,7 @@ def _remove(name: str, remove_disks: Optional[bool], facts: Facts, seconds: int,
         )
     operations: list[GuestOperation] = [Backup(name, found.xml)]
     if found.active:
-        operations += [*([Resume(name)] if found.power == "suspended" else []), ShutDown(name, seconds, bool(found.live and found.live.agent))]
+        operations += [*([Resume(name)] if found.power == "suspended" else []), ShutDown(name, seconds)]
     files = [domain.seed] if domain is not None and domain.seed is not None else []
     if remove_disks:
         files += family(list(present_disks(found).values()), facts)

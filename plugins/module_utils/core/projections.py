@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -117,7 +118,8 @@ def _guest_config(guest: Guest, segments: Mapping[str, Segment], platform: str, 
         "agent": guest.agent,
         "console": guest.console,
         "autostart": guest.autostart,
-        "wait_for": guest.wait_for if guest.state == RUNNING else None,
+        # Left out where there is none: a module's choices do not take null.
+        **({"wait_for": guest.wait_for} if guest.wait_for is not None and guest.state == RUNNING else {}),
         "wait_seconds": guest.wait_seconds,
     }
 
@@ -139,7 +141,8 @@ def _cloud_init_config(guest: Guest, domain: str) -> dict[str, Any]:
         "users": [{**asdict(user), "ssh_keys": list(user.ssh_keys), "groups": list(user.groups)} for user in guest.users],
         "packages": list(guest.packages),
         "commands": [command if isinstance(command, str) else list(command) for command in guest.commands],
-        "user_data": dict(guest.user_data),
+        # One text, since Ansible hides each value of an option that it must not show, wherever that occurs. None hides nothing.
+        "user_data": json.dumps(guest.user_data, sort_keys=True) if guest.user_data else None,
     }
 
 

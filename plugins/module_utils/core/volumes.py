@@ -1,12 +1,11 @@
 # Copyright (c) hybridlab.platform contributors
 # GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt volumes in pools of type dir: names, XML, and whether they fit. No I/O. All sizes are in bytes."""
+"""libvirt volumes in pools of type dir: names, and whether they fit. No I/O. All sizes are in bytes."""
 
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -62,21 +61,6 @@ def read_image_volume_name(name: str) -> Optional[ImageVolume]:
     return ImageVolume(match["image"], match["digits"], match["format"]) if match else None
 
 
-def write_overlay_volume(name: str, size: int, backing_path: str, backing_format: str) -> str:
-    """XML of a qcow2 volume that reads from ``backing_path`` what was not written to itself."""
-    root = _volume(name, size)
-    backing = ET.SubElement(root, "backingStore")
-    ET.SubElement(backing, "path").text = backing_path
-    # Without it QEMU would guess the format from the guest's own bytes.
-    ET.SubElement(backing, "format", {"type": backing_format})
-    return _text(root)
-
-
-def write_empty_volume(name: str, size: int) -> str:
-    """XML of a qcow2 volume that reads as zeros."""
-    return _text(_volume(name, size))
-
-
 def thin_worst_case(volumes: Iterable[VolumeSpace]) -> int:
     """How many bytes the volumes may still take when their guests write everywhere."""
     return sum(max(0, volume.capacity - volume.allocation) for volume in volumes)
@@ -119,21 +103,3 @@ def size_text(size: int) -> str:
     if size < 2**20:
         return f"{size} bytes"
     return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
-
-
-def _volume(name: str, size: int) -> ET.Element:
-    root = ET.Element("volume", {"type": "file"})
-    ET.SubElement(root, "name").text = name
-    ET.SubElement(root, "capacity", {"unit": "bytes"}).text = str(size)
-    # Else libvirt allocates the whole volume at once.
-    ET.SubElement(root, "allocation", {"unit": "bytes"}).text = "0"
-    target = ET.SubElement(root, "target")
-    ET.SubElement(target, "format", {"type": "qcow2"})
-    # QEMU runs as another user; libvirt gives the file to that user while the guest runs.
-    ET.SubElement(ET.SubElement(target, "permissions"), "mode").text = "0600"
-    return root
-
-
-def _text(root: ET.Element) -> str:
-    ET.indent(root)
-    return ET.tostring(root, encoding="unicode") + "\n"

@@ -39,3 +39,8 @@ def write_text(path: str, text: str, mode: int) -> None:
 def remove(path: str) -> None:
     """Delete the file; none is fine."""
     Path(path).unlink(missing_ok=True)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file, or a link to one. A leading ~ is the home of who runs this."""
+    return Path(path).expanduser().is_file()

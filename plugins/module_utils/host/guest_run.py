@@ -23,6 +23,8 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.host.waits impo
 
 # Where nobody said how long a moved interface may take to get its new address, in seconds.
 _MOVE_LIMIT_S = 120
+# For a guest that ran before: it has long reached what it is to reach, or never will.
+_RECHECK_LIMIT_S = 20
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Run:
     def go(self, plan: GuestPlan) -> None:
         """Does every step, then waits. ResourceError says how far it came."""
         steps = [step for step in plan.steps if step.operations]
-        started: list[Wait] = []
+        waits: list[Wait] = []
         for position, step in enumerate(steps):
             began = time.time()
             self._step(steps, position)
@@ -47,10 +49,12 @@ class Run:
                 # One at a time: the next guest is not touched before this one answers in its new place.
                 self._wait([_wait(step.wanted, "address", began, _MOVE_LIMIT_S)])
             if step.wanted is not None and step.starts and step.wanted.wait is not None:
-                started.append(_wait(step.wanted, step.wanted.wait, began, step.wanted.wait_seconds))
+                waits.append(_wait(step.wanted, step.wanted.wait, began, step.wanted.wait_seconds))
         refresh_pools(self.conn, self._pools(plan), self.warn)
+        # The others too: the run that started one may have failed, or been killed, in its wait.
+        waits += [_wait(guest, guest.wait, 0.0, min(guest.wait_seconds, _RECHECK_LIMIT_S)) for guest in _up_already(plan) if guest.wait is not None]
         # The limit of each begins here, when all are up: eight guests that boot at once are as slow as the slowest.
-        self._wait(started)
+        self._wait(waits)
 
     def _pools(self, plan: GuestPlan) -> list[str]:
         """Those in which files came, went or grew."""
@@ -110,6 +114,10 @@ class Run:
             raise ResourceError(
                 "\n".join([*failed, f"Their definitions are as declared, and they run on. Reached by: {others}."]), backups=sorted(self.backups.values())
             )
+
+
+def _up_already(plan: GuestPlan) -> list[Wanted]:
+    return [step.wanted for step in plan.steps if step.wanted is not None and step.wanted.power == "running" and not step.starts]
 
 
 def _wait(guest: Wanted, goal: str, since: float, seconds: int) -> Wait:

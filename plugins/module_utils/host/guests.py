@@ -32,6 +32,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops 
     SetVcpus,
     ShutDown,
     Suspend,
+    TellSsh,
     WriteSeed,
 )
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.image_format import HEADER_BYTES, read_qcow2
@@ -55,6 +56,7 @@ _DETACH_LIMIT_S = 40.0
 _DETACH_AGAIN_S = 8.0  # a guest that was still booting has not heard the first request
 _SHUTDOWN_AGAIN_S = 10.0
 _GROW_LIMIT_S = 120.0
+_SSH_LIMIT_S = 60.0  # semanage takes some
 
 # As root in the guest. $1: serial of the disk, $2: yes when the root file system is on it. Partition tables are grown only where they hold the root.
 _GROW = r"""
@@ -117,6 +119,7 @@ def observe(
         policy=policy,
         means=read_host_means(),
         accelerator=choose_accelerator(accelerator),
+        accelerator_said=accelerator != "auto",
         blind=conn is None,
     )
 
@@ -158,7 +161,9 @@ def _volume(path: Path) -> Optional[Volume]:
             blocks = os.fstat(stream.fileno()).st_blocks
     except FileNotFoundError:
         return None
-    return None if header is None else Volume(str(path), header.virtual_size, blocks * 512, header.backing)
+    # A relative name is meant from the file's own directory (qemu-img(1)).
+    backing = os.path.normpath(path.parent / header.backing) if header is not None and header.backing else None
+    return None if header is None else Volume(str(path), header.virtual_size, blocks * 512, backing)
 
 
 def _space(name: str, directory: str) -> Optional[PoolSpace]:
@@ -235,6 +240,8 @@ def _apply_domain(conn: Any, operation: GuestOperation, warn: Callable[[str], No
         domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, operation.xml, MARK_KEY, NAMESPACE, live)
     elif isinstance(operation, GrowLive):
         _grow(domain, operation, warn)
+    elif isinstance(operation, TellSsh):
+        _tell_ssh(domain, operation, warn)
     else:
         raise TypeError(f"no way to apply {operation!r}")
 
@@ -378,6 +385,16 @@ def _grow(domain: Any, operation: GrowLive, warn: Callable[[str], None]) -> None
         return
     if code:
         warn(f"guest {operation.name}: disk {operation.disk} is larger now; {by_itself} (growing it ended with {code}: {' '.join(said.split())[-300:]})")
+
+
+def _tell_ssh(domain: Any, operation: TellSsh, warn: Callable[[str], None]) -> None:
+    try:
+        code, _output, said = guest_agent.execute(domain, operation.argv, timeout=_SSH_LIMIT_S)
+        trouble = f"telling it ended with {code}: {' '.join(said.split())[-300:]}" if code else ""
+    except ResourceError as error:
+        trouble = str(error)
+    if trouble:
+        warn(f"guest {operation.name}: its sshd listens on port {operation.port} from its next start on ({trouble})")
 
 
 def usage(conn: Any, name: str) -> dict[str, Any]:

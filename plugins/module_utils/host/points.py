@@ -30,14 +30,14 @@ except ImportError:
 _BLOCK = 512  # bytes of st_blocks (stat(2))
 
 
-def observe_guests(conn: Any, live: bool = True) -> list[Guest]:
-    """All guests of ours that are defined, by name. live: whether the agents and the merges under way are asked for, too."""
+def observe_guests(conn: Any, live: bool = True, platform: Optional[str] = None) -> list[Guest]:
+    """All guests of ours that are defined, by name. platform: only those of that one. live: whether the agents and the merges under way are asked for, too."""
     domains = observe_domains(conn)
     used = {domain.name: _files_of(domain) for domain in domains}
     folders: dict[str, list[File]] = {}
     guests = []
     for domain in domains:
-        if domain.owned and domain.kept is not None:
+        if domain.of(platform) and domain.kept is not None:
             held = frozenset(path for name, paths in used.items() if name != domain.name for path in paths)
             guest = _observe(domain, held, folders)
             guests.append(_with_live(conn, guest, domain) if live and domain.live_xml is not None else guest)

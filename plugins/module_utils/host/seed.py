@@ -41,12 +41,6 @@ def write_seed(path: str, documents: Mapping[str, str]) -> None:
         raise ResourceError(f"seed image {path}: {error.strerror or error}. Make its directory, or room there, and run again") from None
 
 
-def remove_seed(path: str) -> None:
-    """Deletes the image, and what a killed run left of one; none is fine."""
-    for name in (path, f"{path}.part"):
-        Path(name).unlink(missing_ok=True)
-
-
 def _make_image(output: int, documents: Mapping[str, str]) -> None:
     # A directory for its owner alone (mode 0700): documents may hold secrets, and arguments are seen by everybody. In memory where there is a
     # /run, so that what a killed run left behind is never on a disk.

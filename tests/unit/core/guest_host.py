@@ -30,6 +30,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops 
     SetVcpus,
     ShutDown,
     Suspend,
+    TellSsh,
     WriteSeed,
 )
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.network_xml import NAMESPACE
@@ -56,7 +57,7 @@ def entry(name: str = "web", **changes: Any) -> dict[str, Any]:
         "image": "tiny",
         "ssh_port": 2211,
         "names": [],
-        "cloud_init": {"domain": "lab.local", "users": [], "packages": [], "commands": [], "user_data": {}},
+        "cloud_init": {"domain": "lab.local", "users": [], "packages": [], "commands": [], "user_data": None},
         "firmware": "bios",
         "tpm": False,
         "boot": ["disk"],
@@ -144,6 +145,9 @@ class GuestHost:
         elif isinstance(operation, (Suspend, Resume)):
             assert machine.live is not None
             machine.paused = isinstance(operation, Suspend)
+        elif isinstance(operation, TellSsh):
+            assert machine.live is not None
+            assert not machine.paused, "the agent of a guest that stands still is silent"
         elif isinstance(operation, GrowLive):
             self._grow(next(path for path in _files(str(machine.live)) if f"-{operation.disk}" in path), operation.size)
         else:

@@ -35,9 +35,11 @@ def numbered(number: int, **changes: Any) -> dict[str, Any]:
     return entry(name, **{"interfaces": [nic(number)], "ssh_port": 2210 + number, **changes})
 
 
-def plan(host: GuestHost, *config: dict[str, Any], state: str = "merged", remove_disks: Optional[bool] = None, **facts: Any) -> GuestPlan:
+def plan(
+    host: GuestHost, *config: dict[str, Any], state: str = "merged", remove_disks: Optional[bool] = None, platform: Optional[str] = None, **facts: Any
+) -> GuestPlan:
     """facts: what differs from the host's."""
-    return plan_guests(state, config, replace(host.facts(), **facts), remove_disks, SECONDS)
+    return plan_guests(state, config, replace(host.facts(), **facts), remove_disks, SECONDS, platform)
 
 
 def refusal(host: GuestHost, *config: dict[str, Any], **more: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import pytest
 import yaml
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.cloud_init import DONE, FAILED, SSHD_DROP_IN, digest, documents
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.cloud_init import DONE, FAILED, SSHD_DROP_IN, digest, documents, retell_sshd
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,15 +78,47 @@ def test_nobody_logs_in_with_a_password_or_as_root() -> None:
     assert data["growpart"]["devices"] == ["/"]
 
 
-def test_sshd_listens_on_the_forwarded_port_too() -> None:
-    assert written(SSHD_DROP_IN, ssh_port=2211) == "Port 22\nPort 2211\n"
-    assert written(SSHD_DROP_IN, ssh_port=22) is None
-    assert written(SSHD_DROP_IN) is None
-    assert "bootcmd" not in user_data()
+def test_sshd_listens_on_the_forwarded_port_too(tmp_path: Path) -> None:
+    drop_in = tmp_path / Path(SSHD_DROP_IN).name
+
+    def boot(port: int) -> str:
+        listen = user_data(ssh_port=port)["bootcmd"][0]
+        assert {"Port 22", f"Port {port}"} < set(listen.splitlines())
+        for folder in (str(Path(SSHD_DROP_IN).parent), "/var/lib/cloud/instance"):
+            listen = listen.replace(folder, str(tmp_path))
+        subprocess.run(["/bin/sh", "-c", listen], check=True)
+        return drop_in.read_text()
+
+    assert boot(2211) == "Port 22\nPort 2211\n"
+    # A guest that was told while it ran boots again with the seed that QEMU was started with.
+    drop_in.write_text("Port 22\nPort 2299\n")
+    assert boot(2211) == "Port 22\nPort 2299\n"
+    assert boot(2300) == "Port 22\nPort 2300\n"
+    assert written(SSHD_DROP_IN, ssh_port=2211) is None
+    for port in (22, None):
+        assert "bootcmd" not in user_data(ssh_port=port)
+
+
+@pytest.mark.parametrize(("sound", "reloaded"), [(True, "reload sshd\n"), (False, "")])
+def test_a_running_sshd_is_told_unless_it_would_not_come_back(tmp_path: Path, sound: bool, reloaded: str) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    # Its unit has either name.
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\n[ "$2" = sshd ] && echo "$@" >> {log}\n')
+    (tmp_path / "sshd").write_text(f"#!/bin/sh\nexit {0 if sound else 1}\n")
+    (tmp_path / "semanage").write_text("#!/bin/sh\n")
+    for program in ("systemctl", "sshd", "semanage"):
+        (tmp_path / program).chmod(0o755)
+    folder = tmp_path / "conf"
+    script = retell_sshd(2211).replace("PATH=", f"PATH={tmp_path}:").replace(str(Path(SSHD_DROP_IN).parent), str(folder))
+    done = subprocess.run(["/bin/sh", "-c", script], check=False)
+    assert (done.returncode == 0) is sound
+    assert (folder / Path(SSHD_DROP_IN).name).read_text() == "Port 22\nPort 2211\n"
+    assert log.read_text() == reloaded
 
 
 def test_selinux_lets_sshd_have_the_port(tmp_path: Path) -> None:
-    (line,) = user_data(ssh_port=2211)["bootcmd"]
+    _listen, line = user_data(ssh_port=2211)["bootcmd"]
     # Without SELinux's tools nothing is done, and nothing fails.
     subprocess.run(["/bin/sh", "-c", line], env={"PATH": str(tmp_path)}, check=True)
     log = tmp_path / "log"

@@ -33,7 +33,8 @@ def canonical(xml: str) -> str:
 
 def targets(xml: str) -> dict[str, str]:
     """Targets of the disks by their serial."""
-    return {entry.findtext("serial", ""): entry.find("target").get("dev", "") for entry in ET.fromstring(xml).iterfind("devices/disk")}  # type: ignore[union-attr]
+    disks = ET.fromstring(xml).iterfind("devices/disk")
+    return {entry.findtext("serial", ""): entry.find("target").get("dev", "") for entry in disks}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("wanted", [WEB, PLAIN, SAFE], ids=lambda wanted: wanted.name)
@@ -74,7 +75,7 @@ def test_nothing_is_edited_where_nothing_differs(wanted: Domain) -> None:
         {"record": Record("lab", None, (), None, None)},
         {"record": None, "nics": (Nic("segx", "52:54:00:00:00:0a"),), "disks": (disk("web", "root", ""),)},
     ],
-    ids=lambda changes: "+".join(changes),
+    ids="+".join,
 )
 def test_each_difference_is_brought_in_and_back(changes: dict[str, Any]) -> None:
     wanted = replace(WEB, **changes)

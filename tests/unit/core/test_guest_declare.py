@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_a_name_is_declared_once() -> None:
 
 def test_what_user_data_says_is_only_in_the_seed() -> None:
     def secret(text: str) -> dict[str, Any]:
-        return entry(cloud_init={"domain": "lab.local", "users": [], "packages": [], "commands": [], "user_data": {"password": text}})
+        return entry(cloud_init={"domain": "lab.local", "users": [], "packages": [], "commands": [], "user_data": json.dumps({"password": text})})
 
     facts = GuestHost().facts()
     (one,), (other,) = (declare_guests([secret(text)], facts) for text in (SECRET, "another"))
@@ -147,7 +148,7 @@ def test_what_user_data_says_is_only_in_the_seed() -> None:
 
 
 def test_user_data_that_cannot_be_merged_is_refused_without_saying_it() -> None:
-    declared = entry(cloud_init={"domain": "lab.local", "users": [], "packages": [], "commands": [], "user_data": {"write_files": SECRET}})
+    declared = entry(cloud_init={"domain": "lab.local", "users": [], "packages": [], "commands": [], "user_data": json.dumps({"write_files": SECRET})})
     with pytest.raises(ResourceError) as caught:
         declare_guests([declared], GuestHost().facts())
     assert "config[web].cloud_init.user_data.write_files" in str(caught.value)

@@ -47,7 +47,7 @@ OPERATIONS: list[GuestOperation] = [
     WriteSeed("/p/web seed.iso", TEXTS, TEXTS),
     RemoveFiles(("/p/a b", "/p/$(id)")),
     Forget("web"),
-    ShutDown("web", 5, True),
+    ShutDown("web", 5),
     Suspend("web"),
     Resume("web"),
     SetMemory("web", 512),
@@ -88,7 +88,7 @@ def test_virsh_is_given_what_libvirt_is() -> None:
 
 
 def test_a_guest_that_does_not_go_is_switched_off() -> None:
-    line = shell(ShutDown("web", 1, True), URI, "/backup")
+    line = shell(ShutDown("web", 1), URI, "/backup")
     for state, verbs in (("running", "shutdown destroy "), ("shut off", "shutdown ")):
         told = f"virsh() {{ case \"$3\" in domstate) echo '{state}';; *) printf '%s ' \"$3\";; esac; }}\n"
         assert bash(line=told + line).stdout == verbs

@@ -154,7 +154,7 @@ def test_guests_as_the_module_takes_them() -> None:
             "users": [{"name": "admin", "ssh_keys": [], "groups": ["adm"], "sudo": True, "shell": None}],
             "packages": [],
             "commands": ["true", ["touch", "/srv/x"]],
-            "user_data": {"ssh_authorized_keys": ["any"]},
+            "user_data": '{"ssh_authorized_keys": ["any"]}',
         },
         "firmware": "bios",
         "tpm": False,
@@ -166,7 +166,7 @@ def test_guests_as_the_module_takes_them() -> None:
         "wait_seconds": 300,
     }
     # What does not run is not waited for.
-    assert (lease["state"], lease["wait_for"], lease["cloud_init"]) == ("stopped", None, None)
+    assert (lease["state"], "wait_for" in lease, lease["cloud_init"]) == ("stopped", False, None)
     assert (lease["interfaces"][0]["address"], lease["interfaces"][0]["dhcp"]) == (None, True)
     assert old == {"name": "old", "platform": "lab", "state": "absent", "remove_disks": True}
 

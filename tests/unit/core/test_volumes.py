@@ -3,9 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
-from typing import Any
-
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.volumes import (
@@ -17,10 +14,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.volumes im
     read_image_volume_name,
     size_text,
     thin_worst_case,
-    write_empty_volume,
-    write_overlay_volume,
 )
-from ansible_collections.hybridlab.platform.tests.unit.modules.libvirt_host import libvirt_host
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,20 +35,6 @@ def test_the_name_of_a_base_volume_is_read_back(image: str, digits: str, image_f
 )
 def test_other_names_are_none(name: str) -> None:
     assert read_image_volume_name(name) is None
-
-
-def test_libvirt_makes_the_volumes() -> None:
-    with libvirt_host() as conn:
-        pool = conn.storagePoolLookupByName("default-pool")
-        empty = ET.fromstring(pool.createXML(write_empty_volume("web-data.qcow2", 5 * GIB)).XMLDesc())
-        overlay_xml = write_overlay_volume("web-root.qcow2", 10 * GIB, "/pool/image-x&y-0123456789ab.raw", "raw")
-        overlay = ET.fromstring(pool.createXML(overlay_xml).XMLDesc())
-    assert (empty.findtext("name"), empty.findtext("capacity"), empty.findtext("allocation")) == ("web-data.qcow2", str(5 * GIB), "0")
-    assert empty.find("backingStore") is None
-    assert overlay.findtext("backingStore/path") == "/pool/image-x&y-0123456789ab.raw"
-    formats: list[Any] = [overlay.find("backingStore/format"), overlay.find("target/format")]
-    assert [entry.get("type") for entry in formats] == ["raw", "qcow2"]
-    assert ET.fromstring(overlay_xml).findtext("target/permissions/mode") == "0600"
 
 
 def test_what_the_thin_volumes_may_still_take() -> None:

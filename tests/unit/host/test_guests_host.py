@@ -30,6 +30,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_ops 
     SetVcpus,
     ShutDown,
     Suspend,
+    TellSsh,
 )
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.virsh import Autostart, Define, Start
@@ -178,7 +179,7 @@ def test_a_guest_through_its_life(conn: Any) -> None:
     for operation in (Define("web", write_domain(WEB)), Autostart("web", True)):
         done(operation, conn)
     assert (found(conn).power, found(conn).autostart, found(conn).kept) == ("stopped", True, WEB)
-    life = ((Start("web"), "running"), (Suspend("web"), "suspended"), (Resume("web"), "running"), (ShutDown("web", 10, True), "stopped"))
+    life = ((Start("web"), "running"), (Suspend("web"), "suspended"), (Resume("web"), "running"), (ShutDown("web", 10), "stopped"))
     for change, power in life:
         done(change, conn)
         assert found(conn).power == power
@@ -211,20 +212,20 @@ def test_the_mark_that_is_set_is_read_back(conn: Any) -> None:
 def test_a_guest_that_does_not_go_is_switched_off(conn: Any, kept: bool) -> None:
     conn.defineXML(write_domain(WEB)).create() if kept else conn.createXML(write_domain(WEB))
     warnings: list[str] = []
-    done(ShutDown("web", 0, True), conn, warnings.append)
+    done(ShutDown("web", 0), conn, warnings.append)
     assert warnings == ["guest web: it did not shut down within 0 s, and was switched off"]
     assert (found(conn).power == "stopped") if kept else (observe_domain(conn, "web") is None)
 
 
 def test_a_guest_without_a_kept_definition_is_gone_when_it_is_off(conn: Any) -> None:
     conn.createXML(write_domain(WEB))
-    done(ShutDown("web", 10, True), conn)
+    done(ShutDown("web", 10), conn)
     assert observe_domain(conn, "web") is None
 
 
 def test_a_guest_that_is_off_already_is_not_asked_to_go(conn: Any) -> None:
     conn.defineXML(write_domain(WEB))
-    done(ShutDown("web", 10, True), conn)
+    done(ShutDown("web", 10), conn)
     assert found(conn).power == "stopped"
 
 
@@ -281,3 +282,35 @@ def test_a_device_that_is_gone_already_is_not_asked_for(conn: Any) -> None:
 def test_what_libvirt_says_is_told(conn: Any) -> None:
     with pytest.raises(ResourceError, match="Domain not found"):
         done(Start("nobody"), conn)
+
+
+@pytest.mark.parametrize(
+    ("answer", "warning"),
+    [
+        ((0, "", ""), ""),
+        ((1, "", "no sshd"), "listens on port 2299 from its next start on (telling it ended with 1: no sshd)"),
+        (None, "listens on port 2299 from its next start on (the agent is silent)"),
+    ],
+)
+def test_a_guest_is_told_its_ssh_port(conn: Any, monkeypatch: pytest.MonkeyPatch, answer: Optional[tuple[int, str, str]], warning: str) -> None:
+    asked: list[Any] = []
+
+    def execute(domain: Any, argv: list[str], timeout: float) -> tuple[int, str, str]:
+        asked.append((domain.name(), argv[-1].splitlines(), timeout > 0))
+        if answer is None:
+            raise ResourceError("the agent is silent")
+        return answer
+
+    monkeypatch.setattr(guests.guest_agent, "execute", execute)
+    done(Define("web", write_domain(WEB)), conn)
+    warnings: list[str] = []
+    done(TellSsh("web", 2299), conn, warnings.append)
+    ((name, script, limited),) = asked
+    assert (name, limited) == ("web", True)
+    assert "Port 2299" in script
+    assert [text.startswith("guest web: its sshd") and text.endswith(warning) for text in warnings] == ([True] if warning else [])
+
+
+def test_what_auto_chose_is_not_said(tmp_path: Path) -> None:
+    chosen = {name: observe(None, [{"name": "fast", "path": str(tmp_path)}], [], Policy(), name) for name in ("auto", "qemu")}
+    assert {name: found.accelerator_said for name, found in chosen.items()} == {"auto": False, "qemu": True}

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.hybridlab.platform.plugins.module_utils.host import guest_run
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import guests as host_guests
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.waits import Reached, Wait
 from ansible_collections.hybridlab.platform.plugins.modules import libvirt_guests
 from ansible_collections.hybridlab.platform.tests.unit.modules.libvirt_host import Caller
 from ansible_collections.hybridlab.platform.tests.unit.modules.test_libvirt_guests import DATA, ROOT, Host, guest
@@ -24,7 +27,7 @@ def host(conn: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypa
 
 
 def told(**user_data: Any) -> dict[str, Any]:
-    return {"domain": "lab.local", "user_data": user_data}
+    return {"domain": "lab.local", "user_data": json.dumps(user_data)}
 
 
 def test_short_values_of_user_data_blot_nothing_out(host: Host) -> None:
@@ -147,3 +150,62 @@ def test_rendered_asks_nothing_of_the_machine_that_it_runs_on(host: Host) -> Non
 def test_a_policy_that_is_none_is_refused(host: Host) -> None:
     assert "capacity.guest: there is no such limit" in host.refused([guest()], capacity={"guest": 8})
     assert "capacity.memory_percent: found 101" in host.refused([guest()], capacity={"memory_percent": 101})
+
+
+def test_a_text_of_user_data_is_one_json_object(host: Host) -> None:
+    message = host.refused([guest(cloud_init={"domain": "lab.local", "user_data": {"password": "correct-horse"}})])
+    assert "config[web].cloud_init.user_data: found no JSON object" in message
+    assert "correct-horse" not in message
+
+
+def test_each_platform_sees_its_own_guests(host: Host) -> None:
+    ours, theirs = guest(), guest("app", 20, platform="other")
+    host([ours, theirs])
+    assert [entry["name"] for entry in host(state="gathered", platform="other")["gathered"]] == ["app"]
+    assert {entry["name"] for entry in host(state="gathered")["gathered"]} == {"app", "web"}
+    assert host([ours], platform="lab")["undeclared"] == []
+    host.same([ours], state="overridden", remove_disks=True, platform="lab")
+    host.same(state="deleted", remove_disks=True, platform="lab")
+    assert [domain.name() for domain in host.conn.listAllDomains()] == ["app"]
+    assert (host.fast / "app-root.qcow2").exists()
+
+
+def test_a_wait_that_failed_is_not_forgotten(host: Host) -> None:
+    config = [guest(wait_for="address", wait_seconds=1), guest("app", 20)]
+    assert host(config)["failed"] is True
+    again = host(config)
+    assert again["failed"] is True
+    assert "guest web:" in again["msg"]
+    assert "expected: 10.0.1.10" in again["msg"]
+    # A check waits for nobody.
+    assert host(config, check=True)["changed"] is False
+    assert host([guest(wait_for="address", wait_seconds=1, state="stopped")])["changed"] is True
+
+
+def test_guests_that_ran_before_are_looked_at_together_and_briefly(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[Wait]] = []
+
+    def reach(_conn: Any, waits: Sequence[Wait]) -> dict[str, Reached]:
+        asked.append(list(waits))
+        return {wait.name: Reached(0.1, "there") for wait in waits}
+
+    monkeypatch.setattr(guest_run, "wait_for_all", reach)
+    host([guest(wait_for="ssh", wait_seconds=5), guest("app", 20, wait_for="agent")])
+    assert host([guest(wait_for="ssh", wait_seconds=5), guest("app", 20, wait_for="agent"), guest("third", 30)])["reached"] == {"web": "there", "app": "there"}
+    first, second = asked
+    assert [(wait.name, wait.seconds, wait.since > 0) for wait in first] == [("web", 5, True), ("app", 300, True)]
+    assert [(wait.name, wait.goal, wait.seconds, wait.since) for wait in second] == [("web", "ssh", 5, 0.0), ("app", "agent", 20, 0.0)]
+
+
+def test_an_image_is_named_once(host: Host) -> None:
+    images = host.common["images"]
+    assert "images[1].name: found 'tiny'" in host.refused([guest()], images=[*images, *images])
+
+
+def test_an_overlay_that_somebody_made_keeps_its_base(host: Host) -> None:
+    host([guest(state="stopped")])
+    base, clone = host.fast / "web-root.qcow2", host.large / "clone.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", "../fast/web-root.qcow2", "-F", "qcow2", str(clone)], check=True, timeout=60)
+    message = host.refused([{"name": "web", "state": "absent", "remove_disks": True}])
+    assert str(clone) in message
+    assert str(base) in message

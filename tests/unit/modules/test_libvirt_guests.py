@@ -96,7 +96,7 @@ def guest(name: str = "web", number: int = 10, **changes: Any) -> dict[str, Any]
         "disks": [ROOT],
         "image": "tiny",
         "ssh_port": 2200 + number,
-        "cloud_init": {"domain": "lab.local", "user_data": {"chpasswd": {"list": SECRET}}},
+        "cloud_init": {"domain": "lab.local", "user_data": json.dumps({"chpasswd": {"list": SECRET}})},
         **changes,
     }
     return {key: value for key, value in entry.items() if value is not None}

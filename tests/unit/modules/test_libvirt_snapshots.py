@@ -33,10 +33,12 @@ class Lab:
         self.base = folder / "image.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(self.base), "1M"], check=True)
 
-    def define(self, name: str, owned: bool = True) -> Any:
+    def define(self, name: str, owned: bool = True, platform: str = "lab") -> Any:
         path = self.folder / f"{name}-root.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(self.base), str(path)], check=True)
-        mark = "<hybridlab:platform xmlns:hybridlab='urn:hybridlab:platform:1' name='lab'><hybridlab:disk name='root' pool='fast'/></hybridlab:platform>"
+        mark = (
+            f"<hybridlab:platform xmlns:hybridlab='urn:hybridlab:platform:1' name='{platform}'><hybridlab:disk name='root' pool='fast'/></hybridlab:platform>"
+        )
         return self.conn.defineXML(
             f"<domain type='test'><name>{name}</name><metadata>{mark if owned else ''}</metadata><memory unit='MiB'>64</memory>"
             f"<os><type arch='i686'>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{path}'/>"
@@ -284,3 +286,12 @@ def test_a_host_without_libvirt(call: Callable[..., Result], capsys: pytest.Capt
     foretold = caller([{"name": "p"}], check=True)
     assert (foretold["changed"], foretold["after"]) == (False, [])
     assert "Planned as if the host had nothing yet" in foretold["warnings"][0]
+
+
+def test_each_platform_has_its_own_points(lab: Lab, call: Callable[..., Result]) -> None:
+    lab.define("theirs", platform="other")
+    assert call("p", platform="lab")["after"] == [{"name": "p", "guests": ["a", "b"], "current": ["a", "b"], "whole": True}]
+    assert call(state="gathered", platform="other")["gathered"] == []
+    call("p", platform="other")
+    assert call("p", state="deleted", platform="lab")["after"] == []
+    assert [row["guests"] for row in call(state="gathered")["gathered"]] == [["theirs"]]
