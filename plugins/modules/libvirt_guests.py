@@ -20,7 +20,8 @@ description:
     nobody declared, may take of the host (O(capacity)).
   - >-
     What libvirt can change while a guest runs is changed so: memory and vCPUs within their maximum, larger disks with the file system on them, further
-    disks, the network of an interface, metadata. What QEMU takes at its start alone is disruptive, and refused unless O(allow_disruption=true).
+    disks, the network of an interface that asks DHCP, the SSH port, metadata. What QEMU or the guest takes up at its start alone is disruptive, and so is
+    the removal of a disk in use: it is refused unless O(allow_disruption=true).
   - >-
     Every guest made by this module carries an element of the XML namespace C(urn:hybridlab:platform:1) in its metadata, which also remembers its address,
     its SSH port and its names. A guest without that mark is never changed.

@@ -25,7 +25,8 @@ def libvirt_host() -> Iterator[Any]:
     conn = libvirt.open(URI)
     try:
         for domain in conn.listAllDomains():
-            domain.destroy()
+            if domain.isActive():
+                domain.destroy()
             domain.undefine()
         yield conn
     finally:
