@@ -90,7 +90,9 @@ def test_a_build_is_put_in_place_whole_and_removes_its_elders(identity: Identity
     path = images.ensure("tiny")
     assert path.read_bytes() == b"image"
     assert seen == [["debian-000000000000.qcow2", "tiny-000000000000.qcow2"]]
-    assert sorted(left.name for left in directory.glob("*.qcow2*")) == ["debian-000000000000.qcow2", path.name]
+    assert sorted(left.name for left in directory.glob("*.qcow2*")) == ["debian-000000000000.qcow2", path.name, "tiny.qcow2"]
+    # The name that inventories have leads to the newest one.
+    assert (directory / "tiny.qcow2").resolve() == path.resolve()
     assert not Packages.of(Settings(), identity).work.exists()
 
 
