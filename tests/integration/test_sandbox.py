@@ -48,7 +48,9 @@ class Copy:
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     path = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(CHECKOUT / "tools", path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    # The tool asks the collection whether KVM works here.
+    for part in ("tools", "plugins", "collections"):
+        shutil.copytree(CHECKOUT / part, path / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     if (CHECKOUT / ".cache/base").is_dir():
         shutil.copytree(CHECKOUT / ".cache/base", path / ".cache/base", ignore=shutil.ignore_patterns("*.new"))
     copy = Copy(path)
