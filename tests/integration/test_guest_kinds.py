@@ -16,7 +16,7 @@ from tests.integration.lab import Lab, fresh
 from tools import guest_image
 
 COMMON = {"segment": "public", "vcpus": 1, "users": declared()[0]["users"], "wait_seconds": 600}
-DEBIAN = {**COMMON, "image": "debian", "memory_mb": 640, "disks": [{"name": "root", "size_gb": 5}], "wait_for": "cloud_init"}
+DEBIAN = {**COMMON, "image": "debian", "memory_mb": 512, "disks": [{"name": "root", "size_gb": 5}], "wait_for": "cloud_init"}
 FULL = {**DEBIAN, "name": "full", "commands": ["echo done >/root/was-here"]}
 BROKEN = {**DEBIAN, "name": "broken", "commands": ["echo this cannot work; exit 3"]}
 # Secure Boot needs 512 MiB: with less, the firmware leaves too little for the kernel's own checks.
@@ -25,7 +25,8 @@ SECURE = {**COMMON, "name": "secure", "image": "tiny", "memory_mb": 512, "firmwa
 
 def model(*guests: dict[str, Any]) -> list[str]:
     images = [{"name": kind, "file": str(guest_image.ensure(kind)), "format": "qcow2"} for kind in ("tiny", "debian")]
-    return ["-e", json.dumps({"platform_images": images, "platform_guests": guests})]
+    # Three of this size are more than the sandbox's model lets its small host give.
+    return ["-e", json.dumps({"platform_images": images, "platform_guests": guests, "platform_capacity": {"guests": 8}})]
 
 
 @pytest.fixture(scope="module")
