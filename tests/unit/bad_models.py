@@ -1,7 +1,7 @@
 # Copyright (c) hybridlab.platform contributors
 # GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Models that must be refused: the table of bad_models.yml, each row the lab's own model with a few values changed.
+"""Models that must be refused: the tables of bad_models*.yml, each row the lab's own model with a few values changed.
 
 The tests run every row; docs/bad-models.md is made from the same rows by tools/bad_models_table.py.
 """
@@ -18,7 +18,7 @@ import yaml
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Route
 
 LAB_VARIABLES = Path(__file__).resolve().parents[2] / "inventories" / "lab" / "group_vars" / "all"
-TABLE = Path(__file__).resolve().parent / "bad_models.yml"
+TABLES = sorted(Path(__file__).resolve().parent.glob("bad_models*.yml"))
 
 
 def lab_model() -> dict[str, Any]:
@@ -99,4 +99,4 @@ def _read(group: str, row: dict[str, Any]) -> BadModel:
     )
 
 
-BAD_MODELS = [_read(group, row) for group, rows in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items() for row in rows]
+BAD_MODELS = [_read(group, row) for table in TABLES for group, rows in yaml.safe_load(table.read_text(encoding="utf-8")).items() for row in rows]

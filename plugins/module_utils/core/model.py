@@ -15,6 +15,7 @@ from typing import Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Policy
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_guests import Guest, Image
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_services import Services
 
 # Linux: IFNAMSIZ is 16 with the closing NUL, so an interface name has at most 15 characters (net/if.h).
 INTERFACE_NAME_MAX = 15
@@ -148,6 +149,7 @@ class Platform:
     images: tuple[Image, ...] = ()
     guests: tuple[Guest, ...] = ()
     capacity: Policy = field(default_factory=Policy)
+    services: Services = field(default_factory=Services)
 
     def segment(self, name: str) -> Segment:
         """The segment of that name; KeyError when there is none."""

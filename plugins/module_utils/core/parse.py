@@ -12,12 +12,14 @@ from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import check_values as values
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Means, Policy
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_context import Context
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_guest import GuestDraft, Known
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_guests import check_capacity, check_guests, guest_segments, read_guests
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_host import HostDraft, check_probe, read_host, read_pools
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_images import read_capacity, read_images
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_segment import SegmentDraft, read_segment
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_segments import Doubles, check_segments
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_services import SERVICE_KEYS, read_services
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, Table, labels, plain
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import Finding, ModelError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_assign import assign
@@ -36,6 +38,7 @@ MODEL_KEYS = (
     "platform_images",
     "platform_guests",
     "platform_capacity",
+    *SERVICE_KEYS,
 )
 REQUIRED_KEYS = ("platform_name", "platform_domain", "platform_segments")
 
@@ -154,6 +157,7 @@ def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], liste
     check_guests(faults, guests, drafts, doubles, name)
     policy = read_capacity(faults, table.value.get("platform_capacity", {}), host.spec)
     _check_host_ssh(faults, drafts, guests, host, listening)
+    services = read_services(faults, table, _context(name, drafts, guests, ranges, host))
     if "platform_internet_probe" in table.value:
         check_probe(faults, table.value["platform_internet_probe"], [draft.cidr for draft in drafts if draft.cidr is not None])
     claims = [*_claims(drafts), *(Claim(cidr, f"platform_ranges.{key}") for key, cidr in ranges.items())]
@@ -174,9 +178,25 @@ def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], liste
         images=tuple(images),
         guests=tuple(draft.build() for draft in guests),
         capacity=policy,
+        services=services,
     )
     _check_room(faults, platform)
     return platform
+
+
+def _context(
+    platform: Optional[str], drafts: Sequence[SegmentDraft], guests: Sequence[GuestDraft], ranges: Mapping[str, IPv4Network], host: HostDraft
+) -> Context:
+    kept = [draft.ssh_ports for draft in drafts if draft.ssh_ports is not None]
+    led = [place.ssh_port for draft in drafts for place in draft.hosts] + [guest.ssh_port for guest in guests]
+    return Context(
+        platform=platform,
+        segments=tuple(_segment_names(drafts)),
+        ranges=ranges,
+        host_ssh_ports=tuple(port for _path, port in host.ssh_ports),
+        forwards=frozenset(port for port in led if isinstance(port, int)),
+        ssh_ports=frozenset(port for ports in kept for port in range(ports.first, ports.last + 1)),
+    )
 
 
 def _check_room(faults: Faults, platform: Platform) -> None:

@@ -1,0 +1,17 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``platform_docker``, read and checked."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_context import Context
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_docker import Docker
+
+
+def read_docker(faults: Faults, raw: Any, context: Context) -> Optional[Docker]:
+    """``platform_docker``."""
+    return None
