@@ -61,8 +61,8 @@ def inventory(directory: Path, config: Path, internet_address: str) -> Path:
     (variables / "probe.yml").unlink()
     (variables / "probe.yml").write_text(yaml.safe_dump(probe), encoding="utf-8")
     host = {
-        # The linked variables name files of the sandbox after it.
-        "sandbox_name": HOST,
+        # The sandbox's own place for it is named after its own hosts.
+        "guests_snapshot": str(directory / "guests.json"),
         "ansible_connection": "ssh",
         "ansible_port": PORT,
         "ansible_user": "operator",
