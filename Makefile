@@ -13,7 +13,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Nothing of ours goes into a home directory, also where a tool installs the collection for itself.
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
 
-.PHONY: help setup lab lab-down images capacity status export-terraform check test bench topology docs lock lint types unit sanity integration scenarios clean
+.PHONY: help setup lab lab-down images capacity status validate export-terraform check test bench topology docs lock lint types unit sanity integration scenarios clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,6 +49,9 @@ capacity: setup ## use of the host of inventories/$(PLATFORM) against its policy
 
 status: setup ## one screen: host, networks, guests, forwards, warnings
 	$(BIN)/python -m tools.status -i inventories/$(PLATFORM)
+
+validate: setup ## every check of inventories/$(PLATFORM) against its model; changes nothing
+	$(BIN)/python -m tools.validate -i inventories/$(PLATFORM)
 
 export-terraform: setup ## write what stands on the host as Terraform configuration
 	$(BIN)/python -m tools.export_terraform -i inventories/$(PLATFORM)

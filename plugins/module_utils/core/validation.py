@@ -61,9 +61,9 @@ def given(area: str, check: str, expected: Any, found: Any) -> Row:
     return Row(area, check, _text(expected), _text(found), expected == found)
 
 
-def judged(area: str, check: str, expected: str, answer: Answer, ok: bool, found: Optional[str] = None) -> Row:
-    """A judgement of the caller's; an answer that is none is never good."""
-    if answer.rc is None:
+def judged(area: str, check: str, expected: str, answer: Answer, ok: bool, found: Optional[str] = None, codes: Sequence[int] = (0,)) -> Row:
+    """A judgement of the caller's. An answer that is none is never good; codes: exit codes of a true answer."""
+    if answer.rc not in codes:
         return Row(area, check, expected, answer.why, False)
     return Row(area, check, expected, (found if found is not None else answer.out.strip()) or answer.why, ok)
 

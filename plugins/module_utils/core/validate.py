@@ -1,0 +1,36 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All validations of a platform, in the order of its layers. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate_docker, validate_host
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.validation import Answers, Questions, Row
+
+LAYERS = (validate_host, validate_docker)
+
+
+def questions(platform: Platform) -> Questions:
+    """Every command whose answer ``rows`` needs, by its key."""
+    return {key: argv for layer in LAYERS for key, argv in layer.questions(platform).items()}
+
+
+def rows(platform: Platform, answers: Answers) -> list[Row]:
+    return [row for layer in LAYERS for row in layer.rows(platform, answers)]
+
+
+def measured_rows(area: str, result: Optional[Mapping[str, Any]]) -> list[Row]:
+    """A measurement of module reachability as rows: its counts, or why there are none."""
+    if not result:
+        return []
+    if "pairs_total" not in result:
+        return [Row(area, "measured", "connections as declared", str(result.get("msg") or "not measured"), False)]
+    rows = []
+    for check, good, total in (("pairs of segments", "pairs_ok", "pairs_total"), ("ways to the Internet", "internet_ok", "internet_total")):
+        rows.append(Row(area, check, f"{result[total]} as declared", f"{result[good]} as declared", result[good] == result[total]))
+    return [*rows, *(Row(area, "difference", "none", str(line), False) for line in result.get("differences") or [])]

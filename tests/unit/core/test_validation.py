@@ -1,0 +1,182 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Answers of a host against the model: every row passes on a sound host, and the one that is broken fails alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate, validate_docker, validate_host
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform, Pool
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_docker import AddressPool, Docker, Swarm
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_guests import Guest
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_services import Services
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_workloads import Workload
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.validation import Answer, Row
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.validation_report import as_html, as_text, summary
+
+POOL_XML = "<pool type='dir'><name>fast</name><target><path>/var/lib/libvirt/images</path></target></pool>"
+NETWORK_XML = """<network><name>public</name><forward mode='open'/><bridge name='br-public' stp='on' delay='0'/>
+<ip address='10.0.1.1' netmask='255.255.255.0'><dhcp><range start='10.0.1.100' end='10.0.1.200'/></dhcp></ip></network>"""
+INFO: dict[str, Any] = {
+    "Driver": "overlay2",
+    "LoggingDriver": "json-file",
+    "DockerRootDir": "/data/docker",
+    "DefaultAddressPools": [{"Base": "172.22.0.0/16", "Size": 24}],
+    "Swarm": {"LocalNodeState": "active", "ControlAvailable": True, "Cluster": {"DefaultAddrPool": ["172.20.0.0/16"]}},
+}
+DOCKER = Docker(
+    bridge=IPv4Network("172.17.0.0/16"),
+    gwbridge=IPv4Network("172.18.0.0/16"),
+    address_pools=(AddressPool(IPv4Network("172.22.0.0/16"), 24),),
+    users=("admin",),
+    swarm=Swarm(IPv4Network("172.20.0.0/16")),
+)
+
+
+def unit(name: str, active: str = "active", enabled: str = "enabled") -> str:
+    return f"Id={name}\nLoadState=loaded\nActiveState={active}\nUnitFileState={enabled}\n"
+
+
+def a_platform() -> Platform:
+    segments: list[dict[str, Any]] = [{"name": "public", "cidr": "10.0.1.0/24", "dhcp": [{"first": "10.0.1.100", "last": "10.0.1.200"}]}]
+    segments[0]["hosts"] = [{"name": "web", "address": "10.0.1.10", "ssh_port": 2211}]
+    segments[0]["ssh_ports"] = {"first": 2211, "last": 2220}
+    platform = parse_platform({"platform_name": "lab", "platform_domain": "lab.local", "platform_segments": segments})
+    services = Services(docker=DOCKER, workloads=(Workload(name="web", image="web", stack="lab", replicas=2),))
+    host = replace(platform.host, distribution="Rocky", version="9.6")
+    guests = (Guest("web"), Guest("old", state="stopped"))
+    return replace(platform, host=host, guests=guests, pools=(Pool("fast", "/var/lib/libvirt/images"),), services=services)
+
+
+def sound() -> dict[str, Answer]:
+    """Answers of a host on which everything is as declared."""
+    said = {
+        "os": 'NAME="Rocky Linux"\nVERSION_ID="9.6"\n',
+        "cpuinfo": "flags\t\t: fpu vmx\n",
+        "kvm": "",
+        "virt_host_validate": "  QEMU: Checking for hardware virtualization : PASS\n  QEMU: Checking for secure guest support : WARN\n",
+        "libvirt_units": "\n".join(unit(name) for name in validate_host.MODULAR),
+        "ip_forward": "1\n",
+        "rules_unit": unit(validate_host.RULES_UNIT),
+        "rules": "chain forwards {\n tcp dport 2211 dnat ip to 10.0.1.10:2211\n}\n",
+        "networks": " public   active   yes   yes\n default   inactive   no   yes\n",
+        "domains": " 1    web   running\n -    old   shut off\n",
+        "addresses": "7: br-public    inet 10.0.1.1/24 brd 10.0.1.255 scope global br-public\n",
+        "pool fast": POOL_XML,
+        "pool state fast": "Name: fast\nState: running\nAutostart: yes\n",
+        "network public": NETWORK_XML,
+        "docker_units": "\n".join(unit(name) for name in ("docker.service", validate_docker.PORTS_UNIT)),
+        "docker_info": json.dumps(INFO),
+        "docker_networks": json.dumps([{"Name": "bridge", "IPAM": {"Config": [{"Subnet": "172.17.0.0/16"}]}}, {"Name": "none", "IPAM": {"Config": None}}]),
+        "docker_services": json.dumps({"Name": "lab_web", "Replicas": "2/2 (max 1 per node)"}) + "\n",
+        "docker_unhealthy": "",
+        "data_root": "root:root 710\n",
+        "docker_group": "docker:x:998:admin\n",
+        "listeners": "LISTEN 0 128 0.0.0.0:2201 0.0.0.0:*\n",
+        "ports_table": "table inet hybridlab_ports {\n}\n",
+    }
+    return {key: Answer(0, text) for key, text in said.items()}
+
+
+def failed(answers: dict[str, Answer]) -> list[str]:
+    return [row.check for row in validate.rows(a_platform(), answers) if not row.ok]
+
+
+def test_a_sound_host_passes_every_check() -> None:
+    assert set(validate.questions(a_platform())) == set(sound())
+    rows = validate.rows(a_platform(), sound())
+    assert [row for row in rows if not row.ok] == []
+    assert {row.area for row in rows} == {"hypervisor", "networks", "guests", "docker", "swarm", "workloads"}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "check"),
+    [
+        ("os", 'NAME="Rocky Linux"\nVERSION_ID="9.5"\n', "distribution"),
+        ("cpuinfo", "flags : fpu\n", "CPU virtualisation"),
+        ("virt_host_validate", "QEMU: Checking if device /dev/kvm exists : FAIL (load the module)\n", "virt-host-validate"),
+        (
+            "libvirt_units",
+            unit("virtqemud.socket", "failed") + "\n" + unit("virtnetworkd.socket") + "\n" + unit("virtstoraged.socket"),
+            "unit virtqemud.socket",
+        ),
+        ("ip_forward", "0\n", "net.ipv4.ip_forward"),
+        ("pool fast", POOL_XML.replace("images", "other"), "pool fast: directory"),
+        ("pool state fast", "State: running\nAutostart: no\n", "pool fast: state, autostart"),
+        ("rules", "chain forwards {\n}\n", "forward 2211 to web"),
+        ("rules_unit", unit(validate_host.RULES_UNIT, enabled="disabled"), f"unit {validate_host.RULES_UNIT}"),
+        ("networks", " public   inactive   yes   yes\n", "public: active, autostart"),
+        ("networks", " public   active   yes   yes\n default   active   yes   yes\n", "network default"),
+        ("network public", NETWORK_XML.replace("'open'", "'nat'"), "public: bridge, mode"),
+        ("network public", NETWORK_XML.replace("10.0.1.200", "10.0.1.250"), "public: dynamic range"),
+        ("addresses", "7: br-public    inet 10.0.1.2/24 scope global br-public\n", "public: address of br-public"),
+        ("domains", " 1    web   paused\n -    old   shut off\n", "web"),
+        ("domains", " 1    web   running\n 2    old   running\n", "old"),
+        ("docker_info", json.dumps({**INFO, "Driver": "vfs"}), "storage driver"),
+        ("docker_info", json.dumps({**INFO, "LoggingDriver": "journald"}), "log driver"),
+        ("docker_info", json.dumps({**INFO, "DockerRootDir": "/var/lib/docker"}), "data root"),
+        ("docker_info", json.dumps({**INFO, "DefaultAddressPools": None}), "address pools"),
+        ("docker_info", json.dumps({**INFO, "Swarm": {**INFO["Swarm"], "Cluster": {"DefaultAddrPool": ["10.0.0.0/8"]}}}), "address pool"),
+        ("docker_networks", json.dumps([{"Name": "ingress", "IPAM": {"Config": [{"Subnet": "10.0.1.0/24"}]}}]), "networks that overlap a segment"),
+        ("docker_services", json.dumps({"Name": "lab_web", "Replicas": "1/2"}), "web: replicas"),
+        ("docker_services", "", "web: replicas"),
+        ("docker_unhealthy", "lab_web.1.x\n", "unhealthy containers"),
+        ("data_root", "root:root 755\n", "mode of the data root"),
+        ("docker_group", "docker:x:998:admin,guest\n", "members of group docker"),
+        ("listeners", "LISTEN 0 128 *:2375 *:*\n", "TCP listener of the API"),
+    ],
+)
+def test_what_is_broken_fails_alone(key: str, text: str, check: str) -> None:
+    assert failed({**sound(), key: Answer(0, text)}) == [check]
+
+
+@pytest.mark.parametrize("key", sorted(validate.questions(a_platform())))
+def test_no_answer_is_never_a_passed_check(key: str) -> None:
+    assert failed({**sound(), key: Answer(None, "", f"{key}: not installed")}) != []
+
+
+def test_layers_that_the_model_leaves_out_are_not_judged() -> None:
+    bare = replace(a_platform(), services=Services())
+    assert {row.area for row in validate.rows(bare, sound())} == {"hypervisor", "networks", "guests"}
+    assert not any(key.startswith("docker") for key in validate.questions(bare))
+
+
+def test_a_measurement_becomes_rows() -> None:
+    good = {"pairs_ok": 20, "pairs_total": 20, "internet_ok": 5, "internet_total": 5, "differences": []}
+    assert all(row.ok for row in validate.measured_rows("reachability", good))
+    bad = validate.measured_rows("reachability", {**good, "pairs_ok": 19, "differences": ["public -> private: refused"]})
+    assert [(row.check, row.ok) for row in bad] == [("pairs of segments", False), ("ways to the Internet", True), ("difference", False)]
+    assert [row.found for row in validate.measured_rows("reachability", {"msg": "no bridge br-public"})] == ["no bridge br-public"]
+
+
+def test_the_reports_name_what_failed() -> None:
+    rows = [Row("docker", "storage driver", "overlay2", "overlay2", True).to_dict(), Row("backup", "last <good>", "8 days", "x" * 90, False).to_dict()]
+    assert summary(rows) == "validation FAILED: 1 of 2 checks, in backup"
+    text = as_text(rows)
+    assert [line for line in text.splitlines() if line.endswith("FAILED")] and "x" * 90 not in text
+    page = as_html(rows, "Lab & host")
+    assert "last &lt;good&gt;" in page and "Lab &amp; host" in page and "x" * 90 in page
+
+    class Balanced(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open_tags: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag != "meta":
+                self.open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open_tags.pop() == tag
+
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open_tags == []
