@@ -11,6 +11,7 @@ from typing import Any, Optional, TypeVar
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import projections
+from ansible_collections.hybridlab.platform.plugins.module_utils.core import published_ports as ports
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import plain
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_capacity, parse_guests, parse_images, parse_segments
@@ -65,6 +66,15 @@ def guest_probes(config: Rows) -> list[dict[str, Any]]:
     return projections.guest_probes(plain(config))
 
 
+def published_ports(workloads: Rows) -> list[dict[str, Any]]:
+    return ports.config(plain(workloads))
+
+
+@_refusing
+def docker_networks(docker: Mapping[str, Any], ranges: Mapping[str, str]) -> list[str]:
+    return [str(cidr) for cidr in ports.networks(plain(docker), plain(ranges))]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -74,4 +84,6 @@ class FilterModule:
             "images_config": images_config,
             "capacity_policy": capacity_policy,
             "guest_probes": guest_probes,
+            "published_ports": published_ports,
+            "docker_networks": docker_networks,
         }

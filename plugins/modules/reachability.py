@@ -206,7 +206,6 @@ internet_total:
   type: int
 """
 
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -223,6 +222,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse impo
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.probes import PROTOCOLS, Internet, Services, service_faults, words
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation import expected_matrix
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, unique
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.netns import end_on_signals
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.probe_run import GivenProbe, Measured, measure
 
 
@@ -352,13 +352,6 @@ def _address(path: str, text: str) -> IPv4Address:
         raise ResourceError(f"{path}: found {text!r}, which is no IPv4 address. Write one, such as 10.0.1.10.") from None
 
 
-def _stop(number: int, _frame: Any) -> None:
-    """Ends the measurement from where it is; what it made is removed on the way out."""
-    for other in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(other, signal.SIG_IGN)
-    raise ResourceError(f"interrupted by {signal.Signals(number).name}; the probes were removed")
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -394,8 +387,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _stop)
+    end_on_signals()
     try:
         answer = Reachability(module).run()
     except (ResourceError, ModelError, OSError) as error:

@@ -160,28 +160,15 @@ rendered:
   type: str
 """
 
-import contextlib
-from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_compile import TABLE, compile_firewall, counted_pair
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_plan import (
-    FILE_MODE,
-    DockerUser,
-    Found,
-    Plan,
-    describe,
-    plan_deleted,
-    plan_merged,
-)
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Ruleset, render
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result
-from ansible_collections.hybridlab.platform.plugins.module_utils.host import files
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.nft import DockerUserChain, Nft, read_file
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.firewall_table import FirewallTable
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import own_bridges
 
 
@@ -189,34 +176,20 @@ class SegmentFirewall:
     """The states of the module."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
         self.params: dict[str, Any] = module.params
-        module.run_command_environ_update = {"LC_ALL": "C"}
-        self.nft = self._nft()
-        iptables = module.get_bin_path("iptables") if self.params["docker_user"] == "auto" else None
-        self.docker = DockerUserChain(module.run_command, iptables) if iptables else None
+        self.table = FirewallTable(module, TABLE, docker_user=self.params["docker_user"] == "auto")
 
     def run(self) -> dict[str, Any]:
-        state, path = self.params["state"], self.params["path"]
+        state = self.params["state"]
         if state == "gathered":
-            return self._gathered(path)
+            return {"changed": False, "gathered": self.table.gathered(), "pairs": self._pairs()}
         if state == "deleted":
-            return self._reconcile(plan_deleted(TABLE, self._found(None), path))
+            return self.table.deleted()
         platform = self._platform()
         if state == "rendered":
-            ruleset = compile_firewall(platform)
-            plan = plan_merged(ruleset, Found(), path)
-            return {"changed": False, "rendered": render(ruleset), "rules": ruleset.rule_count(), "commands": plan.commands}
+            return self.table.rendered(compile_firewall(platform))
         strays = sorted(set(own_bridges()) - {segment.bridge for segment in platform.segments})
-        ruleset = compile_firewall(platform, strays)
-        answer = self._reconcile(plan_merged(ruleset, self._found(ruleset), path))
-        if not self.module.check_mode and answer["changed"]:
-            self._verify(ruleset)
-        return {**answer, "rules": ruleset.rule_count(), "strays": strays}
-
-    def _nft(self) -> Optional[Nft]:
-        nft, unshare = self.module.get_bin_path("nft"), self.module.get_bin_path("unshare")
-        return Nft(self.module.run_command, nft, unshare, TABLE) if nft and unshare else None
+        return {**self.table.merged(compile_firewall(platform, strays)), "strays": strays}
 
     def _platform(self) -> Platform:
         return parse_platform(
@@ -230,59 +203,13 @@ class SegmentFirewall:
             }
         )
 
-    def _found(self, ruleset: Optional[Ruleset]) -> Found:
-        text, mode = read_file(self.params["path"])
-        if self.nft is None:
-            self._without_nft()
-            # A host that still gets nft gets iptables in the same step.
-            assumed = DockerUser() if self.params["docker_user"] == "auto" and self.params["state"] == "merged" else None
-            return Found(file_text=text, file_mode=mode, docker=self.docker.found() if self.docker else assumed)
-        return Found(
-            live=self.nft.live(),
-            canonical=self.nft.canonical(render(ruleset)) if ruleset is not None else None,
-            file_text=text,
-            file_mode=mode,
-            docker=self.docker.found() if self.docker else None,
-        )
-
-    def _without_nft(self) -> None:
-        missing = "nft and unshare (packages nftables, util-linux) are not both installed on this host"
-        if self.params["state"] == "merged" and not self.module.check_mode:
-            raise ResourceError(f"{missing}. Nothing was changed. Install them first; the role kvm_host does.")
-        self.module.warn(f"{missing}. Planned as if the host had no table yet.")
-
-    def _reconcile(self, plan: Plan) -> dict[str, Any]:
-        if not self.module.check_mode:
-            self._apply(plan)
-        return result(plan.before, plan.after, plan.commands, diff=self.module._diff, header=f"table inet {TABLE}")
-
-    def _apply(self, plan: Plan) -> None:
-        path = self.params["path"]
-        if plan.load is not None and self.nft is not None:
-            self.nft.load(plan.load)
-        if plan.write is not None:
-            files.write_text(path, plan.write, FILE_MODE)
-        if plan.remove_file:
-            files.remove(path)
-            with contextlib.suppress(OSError):  # somebody else's files are in it
-                Path(path).parent.rmdir()
-        for arguments in plan.docker:
-            if self.docker is not None:
-                self.docker.apply(arguments)
-
-    def _verify(self, ruleset: Ruleset) -> None:
-        again = plan_merged(ruleset, self._found(ruleset), self.params["path"])
-        if again.commands:
-            raise ResourceError(f"every step succeeded, yet this is still to be done: {'; '.join(line.splitlines()[0] for line in again.commands)}. Run again.")
-
-    def _gathered(self, path: str) -> dict[str, Any]:
-        gathered = describe(Ruleset(TABLE, (), ()), self._found(None), path, None)
+    def _pairs(self) -> list[dict[str, Any]]:
         pairs = []
-        for name, (packets, size) in sorted((self.nft.counters() if self.nft else {}).items()):
+        for name, (packets, size) in self.table.counters().items():
             pair = counted_pair(name)
             if pair is not None:
                 pairs.append({"source": pair[0], "destination": pair[1], "packets": packets, "bytes": size})
-        return {"changed": False, "gathered": gathered, "pairs": pairs}
+        return pairs
 
 
 def main() -> None:

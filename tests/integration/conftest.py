@@ -11,10 +11,29 @@ import pytest
 
 from tests.integration.lab import Lab, fresh
 
+# Files are handed out in this order, so that the workers end together: the longest first, and those not named here after them.
+LONGEST_FIRST = (
+    "test_faults",
+    "test_guest_faults",
+    "test_killed_runs",
+    "test_guests",
+    "test_guest_kinds",
+    "test_lifecycle",
+    "test_sandbox",
+    "test_guest_limits",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return LONGEST_FIRST.index(item.path.stem) if item.path.stem in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=rank)
+
 
 def topic(request: pytest.FixtureRequest) -> str:
     """What a module is about; modules run side by side, each on hosts of its own."""
-    return str(request.module.__name__.rpartition("test_")[2])
+    return str(request.module.__name__.rpartition("test_")[2]).replace("_", "-")
 
 
 @pytest.fixture(scope="module")

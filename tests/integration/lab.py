@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,13 +13,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from tools import guest_image, playbook
 
 INVENTORY = "inventories/sandbox"
 
-# A model without guests, for what is about the networks alone.
-NO_GUESTS = ("-e", '{"platform_guests": [], "platform_images": []}')
+MODELS = playbook.CHECKOUT / "tests/integration/models"
+
+
+def model(name: str) -> dict[str, Any]:
+    """Variables of a file of MODELS; molecule's scenarios are given the same files."""
+    found: dict[str, Any] = yaml.safe_load((MODELS / f"{name}.yml").read_text(encoding="utf-8"))
+    return found
+
+
+# For what is about the guests, and what is about the host and its networks alone.
+GUESTS_ONLY = model("guests_only")
+NETWORKS_ONLY = {**GUESTS_ONLY, **model("networks_only")}
+# The nouns of what stands above the guests.
+LAYERS = tuple(GUESTS_ONLY)
 
 # What a run may touch on a host, printed so that two states can be compared as text.
 # Left out: what changes by itself (logs, leases, caches, clocks, counters).
@@ -53,14 +69,21 @@ class CommandFailed(AssertionError):
 
 @dataclass(frozen=True)
 class Lab:
-    """One named sandbox host. guests: whether playbooks see the guests of the model."""
+    """One named sandbox host.
+
+    guests: whether playbooks see the guests of the model
+    layers: the nouns above them that playbooks see (names of LAYERS)
+    """
 
     name: str
     guests: bool = False
+    layers: tuple[str, ...] = ()
 
     @property
-    def _model(self) -> tuple[str, ...]:
-        return () if self.guests else NO_GUESTS
+    def model(self) -> tuple[str, ...]:
+        """Arguments that leave out of the model what this host is not for; a playbook's own arguments come after and win."""
+        left_out = {name: value for name, value in (GUESTS_ONLY if self.guests else NETWORKS_ONLY).items() if name not in self.layers}
+        return ("-e", json.dumps(left_out))
 
     def up(self, image: str = "") -> None:
         self._tool("up", "--name", self.name, *(["--from", image] if image else []))
@@ -85,12 +108,12 @@ class Lab:
 
     def play(self, name: str, *arguments: str) -> playbook.Outcome:
         """Run a playbook on this host, whatever its result."""
-        return playbook.run(name, INVENTORY, *self._model, *arguments, sandbox=self.name)
+        return playbook.run(name, INVENTORY, *self.model, *arguments, sandbox=self.name)
 
     def killed(self, name: str, seconds: float, *arguments: str) -> bool:
         """Start a playbook and kill it, on the controller and on the host. Whether it was still running."""
         run = subprocess.Popen(
-            playbook.command(name, INVENTORY, *self._model, *arguments),
+            playbook.command(name, INVENTORY, *self.model, *arguments),
             cwd=playbook.CHECKOUT,
             env=playbook.environment(self.name),
             stdout=subprocess.DEVNULL,
@@ -113,6 +136,11 @@ class Lab:
             raise CommandFailed(f"{name} {' '.join(arguments)} ended with {outcome.rc}\n{outcome.failures()}\n{outcome.output[-6000:]}")
         return outcome
 
+    def unchanged(self, name: str = "site.yml", *arguments: str) -> None:
+        """Run a playbook that has to find everything as it should be. The matrix is not measured: where nothing changes it is the one of the run before."""
+        outcome = self.played(name, *arguments, "--skip-tags", "verify")
+        assert outcome.changed == 0, [task.name for task in outcome.tasks if task.changed]
+
     def verified(self) -> playbook.Outcome:
         """Measure the matrix; the playbook fails where it differs from the model."""
         return self.played("playbooks/verify.yml")
@@ -125,11 +153,11 @@ class Lab:
 
 
 @contextmanager
-def fresh(name: str, guests: bool = False) -> Iterator[Lab]:
+def fresh(name: str, guests: bool = False, layers: tuple[str, ...] = ()) -> Iterator[Lab]:
     """A host on which nothing was done yet. It is removed at the end, whatever became of the test."""
     if guests:
         guest_image.ensure("tiny")
-    lab = Lab(name, guests)
+    lab = Lab(name, guests, layers)
     lab.down()
     lab.up()
     try:

@@ -1,39 +1,15 @@
 # Copyright (c) hybridlab.platform contributors
 # GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes wrong on real hosts: killed runs, restarted daemons, other software, reboots. The matrix holds after each."""
+"""What goes wrong on real hosts: restarted daemons, other software, reboots. The matrix holds after each."""
 
 from __future__ import annotations
-
-import os
-import random
-import time
 
 import pytest
 
 from tests.integration.lab import Lab
 
-SEED = int(os.environ.get("HYBRIDLAB_SEED") or time.time())
-
 NETWORKS = ("management", "public", "private", "database", "container")
-
-
-def test_a_run_killed_at_ten_random_points_can_be_run_again(bare_host: Lab) -> None:
-    rng = random.Random(SEED)
-    print(f"HYBRIDLAB_SEED={SEED}")
-    # Three on the bare host: in the packages, the daemons, the first networks.
-    for _attempt in range(3):
-        seconds = rng.uniform(2, 40)
-        print(f"bare host: killed after {seconds:.1f} s: {bare_host.killed('site.yml', seconds)}")
-    rebuilt = bare_host.played("site.yml")
-    assert bare_host.played("site.yml").changed == 0
-    # Seven while everything of ours is built on prepared packages.
-    for _attempt in range(7):
-        bare_host.played("playbooks/teardown.yml", "-e", "teardown=sandbox")
-        seconds = rng.uniform(2, min(rebuilt.seconds, 15))
-        print(f"prepared host: killed after {seconds:.1f} s: {bare_host.killed('site.yml', seconds)}")
-        bare_host.played("site.yml")
-        assert bare_host.played("site.yml").changed == 0
 
 
 RESTARTS = {
@@ -68,7 +44,7 @@ def test_the_matrix_holds_after_a_reboot(built_host: Lab) -> None:
     # Docker is there by now and has closed FORWARD before; what lets the segments through has to be back as well.
     assert "--mark 0x1000/0x1000 -j ACCEPT" in built_host.sh("iptables -S DOCKER-USER")
     built_host.verified()
-    assert built_host.played("site.yml").changed == 0
+    built_host.unchanged()
 
 
 def test_a_host_whose_rules_cannot_be_loaded_forwards_nothing(built_host: Lab) -> None:
@@ -100,4 +76,4 @@ def test_a_host_whose_rules_cannot_be_loaded_forwards_nothing(built_host: Lab) -
 def test_what_somebody_changed_by_hand_is_repaired(built_host: Lab, harm: str) -> None:
     built_host.sh(harm)
     assert built_host.played("site.yml").changed > 0
-    assert built_host.played("site.yml").changed == 0
+    built_host.unchanged()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.integration.lab import INVENTORY, NO_GUESTS, Lab, fresh
+from tests.integration.lab import INVENTORY, Lab, fresh
 from tools import playbook
 from tools.sandbox.names import INTERNET, Identity
 
@@ -94,7 +94,7 @@ def test_the_port_of_the_first_run_stays_open(tmp_path: Path) -> None:
         assert before.stdout.strip() == "0", before.stderr
         assert reaches(connection["address"], OTHER_PORT)
 
-        outcome = playbook.run("site.yml", str(inventory(tmp_path, config, connection["internet_address"])), *NO_GUESTS)
+        outcome = playbook.run("site.yml", str(inventory(tmp_path, config, connection["internet_address"])), *lab.model)
 
         assert lab.sh("systemctl is-active firewalld || true").strip() == "active", outcome.output[-6000:]
         after = login(config)

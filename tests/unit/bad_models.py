@@ -9,7 +9,9 @@ The tests run every row; docs/bad-models.md is made from the same rows by tools/
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,17 @@ LAB_VARIABLES = Path(__file__).resolve().parents[2] / "inventories" / "lab" / "g
 TABLES = sorted(Path(__file__).resolve().parent.glob("bad_models*.yml"))
 
 
-def lab_model() -> dict[str, Any]:
-    """The variables of inventories/lab."""
+@lru_cache(maxsize=1)
+def _lab_variables() -> dict[str, Any]:
     model: dict[str, Any] = {}
     for path in sorted(LAB_VARIABLES.glob("*.yml")):
         model.update(yaml.safe_load(path.read_text(encoding="utf-8")))
     return model
+
+
+def lab_model() -> dict[str, Any]:
+    """The variables of inventories/lab; a copy that may be changed."""
+    return deepcopy(_lab_variables())
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,16 @@ from tools.sandbox.progress import Step
 RESPONDER = Path(__file__).with_name("responder.py")
 # Each host downloads into a directory of its own, as apt's lock has no patience; packages are shared by hard links.
 APT_POOL = "/var/cache/hybridlab-apt"
-VOLUMES = {"docker": "/var/lib/docker", "images": "/var/lib/libvirt/images"}
+VOLUMES = {"docker": "/var/lib/docker", "data": "/data/docker", "images": "/var/lib/libvirt/images"}
 NETWORK_SYSCTLS = {"net.ipv4.ip_forward": "0", "net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.default.disable_ipv6": "0"}
 BOOTED = ("running", "degraded")
+
+# A host lives for a test: dpkg need not wait for the disk after each file, nor unpack what nobody reads there.
+DPKG_CONF = b"""force-unsafe-io
+path-exclude=/usr/share/doc/*
+path-exclude=/usr/share/man/*
+path-exclude=/usr/share/locale/*
+"""
 
 # Rules of tmpfiles.d for the machine's /dev/kvm, which a privileged container has too. One that only seems to work makes libvirt ask QEMU anew at each call.
 KVM_IS_SOUND = b"z /dev/kvm 0666\n"
@@ -182,6 +189,7 @@ class SystemHost(Container):
         )
         put_file(container, "/etc/machine-id", b"")
         put_file(container, "/etc/apt/apt.conf.d/80hybridlab-sandbox", self._apt_conf().encode())
+        put_file(container, "/etc/dpkg/dpkg.cfg.d/hybridlab-sandbox", DPKG_CONF)
         put_file(container, "/etc/tmpfiles.d/hybridlab-kvm.conf", KVM_IS_SOUND if kvm_works() else KVM_IS_HIDDEN)
         container.start()
 

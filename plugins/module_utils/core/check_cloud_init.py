@@ -81,11 +81,11 @@ def _read_user(faults: Faults, path: str, raw: Any) -> Optional[GuestUser]:
     table = Table.read(faults, path, raw, USER_KEYS, ("name",))
     if table is None:
         return None
-    name = _login(faults, table.at("name"), table.text("name"))
-    groups = [_login(faults, f"{table.at('groups')}[{index}]", word) for index, word in enumerate(table.words("groups"))]
+    name = login_name(faults, table.at("name"), table.text("name"))
+    groups = [login_name(faults, f"{table.at('groups')}[{index}]", word) for index, word in enumerate(table.words("groups"))]
     user = GuestUser(
         name=name or "",
-        ssh_keys=tuple(_read_keys(faults, table)),
+        ssh_keys=tuple(read_keys(faults, table)),
         groups=tuple(group for group in groups if group),
         sudo=table.flag("sudo", default=True),
         shell=values.directory(faults, table.at("shell"), table.text("shell"), "shell"),
@@ -93,7 +93,7 @@ def _read_user(faults: Faults, path: str, raw: Any) -> Optional[GuestUser]:
     return user if name else None
 
 
-def _login(faults: Faults, path: str, text: Optional[str]) -> Optional[str]:
+def login_name(faults: Faults, path: str, text: Optional[str]) -> Optional[str]:
     if text is None or _LOGIN.match(text):
         return text
     cure = "Use 1 to 32 of a-z, 0-9, '_' and '-', the first a letter or '_'"
@@ -101,7 +101,7 @@ def _login(faults: Faults, path: str, text: Optional[str]) -> Optional[str]:
     return None
 
 
-def _read_keys(faults: Faults, table: Table) -> list[str]:
+def read_keys(faults: Faults, table: Table) -> list[str]:
     path = table.at("ssh_keys")
     raw = table.value.get("ssh_keys", [])
     if not isinstance(raw, list) or not all(isinstance(item, str) for item in raw):

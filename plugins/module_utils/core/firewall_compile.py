@@ -10,19 +10,32 @@ No named set or map is used: replacing one while packets pass loses some of them
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Optional
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_rules import (
+    IPV4,
+    IPV6,
+    PASS_MARK,
+    PORT_MARK,
+    TO_THE_HOST,
+    TRANSLATED,
+    destination,
+    dropped,
+    go,
+    iif,
+    marked,
+    oif,
+    refusal,
+    refused,
+    source,
+    state,
+)
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import HOST_SERVICES, Platform, Segment
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Chain, End, Match, Packet, Rule, Ruleset, evaluate
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation import INTERNET
 
 TABLE = "hybridlab_segments"
-
-# Set in the mark of every packet that the segments' rules let pass, so that other rules of the host can know it by
-# ``mark & PASS_MARK``. The bit is outside Tailscale's mask (0xff0000), Kubernetes' bits (0x4000, 0x8000), Cilium's (0xf00)
-# and wg-quick's default mark (0xca6c).
-PASS_MARK = 0x1000
 
 _HOST_SSH = 0  # stands for the host's own SSH ports in HOST_SERVICES
 _BROADCAST = "255.255.255.255"
@@ -42,21 +55,22 @@ def compile_firewall(platform: Platform, strays: Iterable[str] = ()) -> Ruleset:
         Chain("input", tuple(_input(segments, left)), "type filter hook input priority filter - 10"),
         Chain(
             "prerouting",
-            (_go("forwards", Match("meta nfproto", ("ipv4",)), Match("fib daddr type", ("local",))),),
+            (go("forwards", IPV4, TO_THE_HOST),),
             "type nat hook prerouting priority dstnat - 10",
         ),
         # What the host itself opens; a packet to 127.0.0.1 can't leave the host, whatever its destination becomes.
         Chain(
             "output",
-            (_go("forwards", Match("ip daddr", (_LOOPBACK,), negated=True), Match("fib daddr type", ("local",))),),
+            (go("forwards", Match("ip daddr", (_LOOPBACK,), negated=True), TO_THE_HOST),),
             "type nat hook output priority -110",
         ),
         Chain("postrouting", tuple(_postrouting(segments)), "type nat hook postrouting priority srcnat - 10"),
         Chain("pass", (Rule((), "accept", mark=PASS_MARK),)),
-        Chain("refuse", _refuse()),
+        Chain("refuse", refusal()),
         Chain("refuse_internal", tuple(_refuse_internal(platform))),
         Chain("forwards", tuple(_forwards(segments))),
-        Chain("outside", (*(Rule((_oif(segment),), "accept") for segment in segments), Rule((), "masquerade"))),
+        # A container sees the guest's true address, as another segment does.
+        Chain("outside", (*(Rule((_oif(segment),), "accept") for segment in segments), Rule((marked(PORT_MARK),), "accept"), Rule((), "masquerade"))),
     ]
     for segment in segments:
         chains += [
@@ -65,7 +79,7 @@ def compile_firewall(platform: Platform, strays: Iterable[str] = ()) -> Ruleset:
             Chain(f"host_from_{segment.name}", tuple(_host_from(platform, segment))),
         ]
     if left:
-        chains.append(Chain("stray", (Rule((_state("established", "related"),), "accept"), _dropped())))
+        chains.append(Chain("stray", (Rule((state("established", "related"),), "accept"), dropped())))
     return Ruleset(TABLE, tuple(chains), tuple(pair_counter(src, dst) for src, dst in _counted(segments)), _ends(platform))
 
 
@@ -91,112 +105,83 @@ def _counted(segments: Iterable[Segment]) -> Iterator[tuple[str, str]]:
 
 
 def _iif(segment: Segment) -> Match:
-    return Match("iifname", (segment.bridge,))
+    return iif(segment.bridge)
 
 
 def _oif(segment: Segment) -> Match:
-    return Match("oifname", (segment.bridge,))
-
-
-def _go(chain: str, *matches: Match) -> Rule:
-    return Rule(matches, "goto", chain)
-
-
-def _refused(*matches: Match) -> Rule:
-    return Rule(matches, "goto", "refuse", counter="")
-
-
-def _dropped(*matches: Match) -> Rule:
-    return Rule(matches, "drop", counter="")
-
-
-def _source(cidr: IPv4Network, negated: bool = False) -> Match:
-    return Match("ip saddr", (str(cidr),), negated)
-
-
-def _state(*states: str) -> Match:
-    return Match("ct state", states)
+    return oif(segment.bridge)
 
 
 def _closed(strays: Iterable[str]) -> Iterator[Rule]:
     # Before any segment's rules: these let packets to the Internet pass whatever the interface they leave by.
     for bridge in strays:
-        yield _dropped(Match("iifname", (bridge,)))
-        yield _dropped(Match("oifname", (bridge,)))
+        yield dropped(iif(bridge))
+        yield dropped(oif(bridge))
 
 
 def _input(segments: Iterable[Segment], strays: Iterable[str]) -> Iterator[Rule]:
     for bridge in strays:
-        yield _go("stray", Match("iifname", (bridge,)))
+        yield go("stray", iif(bridge))
     for segment in segments:
-        yield _go(f"host_from_{segment.name}", _iif(segment))
+        yield go(f"host_from_{segment.name}", _iif(segment))
 
 
 def _dispatch(segments: Iterable[Segment]) -> Iterator[Rule]:
     for segment in segments:
-        yield _go(f"from_{segment.name}", _iif(segment))
+        yield go(f"from_{segment.name}", _iif(segment))
     for segment in segments:
-        yield _go(f"to_{segment.name}", _oif(segment))
+        yield go(f"to_{segment.name}", _oif(segment))
 
 
 def _from(platform: Platform, segment: Segment) -> Iterator[Rule]:
     # Bridged frames pass here too where br_netfilter is on; what stays on the bridge is no business of these rules.
-    yield _go("pass", _oif(segment))
-    yield _refused(Match("meta nfproto", ("ipv6",)))
-    yield _dropped(_source(segment.cidr, negated=True))
-    yield _go("pass", _state("established", "related"))
-    yield _dropped(_state("invalid"))
+    yield go("pass", _oif(segment))
+    yield refused(IPV6)
+    yield dropped(source(segment.cidr, negated=True))
+    yield go("pass", state("established", "related"))
+    yield dropped(state("invalid"))
     for target in segment.reaches:
         yield Rule((_oif(platform.segment(target)),), "goto", "pass", counter=pair_counter(segment.name, target))
     yield Rule((), "jump", "refuse_internal")
     if segment.internet:
         yield Rule((), "goto", "pass", counter=pair_counter(segment.name, INTERNET))
     else:
-        yield _refused()
-
-
-def _refuse() -> tuple[Rule, ...]:
-    prohibited = "icmpx admin-prohibited"
-    return (
-        # The kernel does not translate a reset back, and from the guest's own address it means nothing to who asked for the host's.
-        Rule((Match("ct status", ("dnat",)),), "reject", prohibited),
-        # A reset is never held back by the kernel's limit on ICMP errors, so every other refused TCP connection fails at once.
-        Rule((Match("meta l4proto", ("tcp",)),), "reject", "tcp reset"),
-        Rule((), "reject", prohibited),
-    )
+        yield refused()
 
 
 def _refuse_internal(platform: Platform) -> Iterator[Rule]:
     for segment in platform.segments:
-        yield _refused(_oif(segment))
+        yield refused(_oif(segment))
         # By address as well: while a segment's bridge is away, the host would send its packets to the Internet.
-        yield _refused(Match("ip daddr", (str(segment.cidr),)))
+        yield refused(destination(segment.cidr))
+    # Docker leads a published port on to a container. Who may open it was decided where the packet came in (firewall_ports.py); no segment is behind it.
+    yield go("pass", TRANSLATED, marked(PORT_MARK))
     for cidr in platform.ranges.values():
-        yield _refused(Match("ip daddr", (str(cidr),)))
+        yield refused(destination(cidr))
 
 
 def _to(segment: Segment) -> Iterator[Rule]:
-    yield _go("pass", _state("established", "related"))
+    yield go("pass", state("established", "related"))
     for host in segment.hosts:
         if host.ssh_port is not None:
-            matches = (Match("ct status", ("dnat",)), Match("ip daddr", (str(host.address),)), Match("tcp dport", (str(host.ssh_port),)))
+            matches = (TRANSLATED, Match("ip daddr", (str(host.address),)), Match("tcp dport", (str(host.ssh_port),)))
             yield Rule(matches, "goto", "pass", counter="")
-    yield _dropped()
+    yield dropped()
 
 
 def _host_from(platform: Platform, segment: Segment) -> Iterator[Rule]:
     if "dhcp" in segment.host_services:
         yield Rule((Match("ip daddr", (_BROADCAST,)), Match("udp sport", ("68",)), Match("udp dport", ("67",))), "accept", counter="")
-    yield _dropped(Match("meta nfproto", ("ipv6",)))
-    yield _dropped(_source(segment.cidr, negated=True))
-    yield Rule((_state("established", "related"),), "accept")
-    yield _refused(Match("ip daddr", (str(segment.gateway),), negated=True))
+    yield dropped(IPV6)
+    yield dropped(source(segment.cidr, negated=True))
+    yield Rule((state("established", "related"),), "accept")
+    yield refused(Match("ip daddr", (str(segment.gateway),), negated=True))
     yield Rule((Match("icmp type", ("echo-request",)),), "accept", counter="")
     for service in sorted(segment.host_services):
         for protocol, port in HOST_SERVICES[service]:
             for number in platform.host_ssh_ports if port == _HOST_SSH else (port,):
                 yield Rule((Match(f"{protocol} dport", (str(number),)),), "accept", counter="")
-    yield _refused()
+    yield refused()
 
 
 def _forwards(segments: Iterable[Segment]) -> Iterator[Rule]:
@@ -210,9 +195,9 @@ def _postrouting(segments: Iterable[Segment]) -> Iterator[Rule]:
     for segment in segments:
         if any(host.ssh_port is not None for host in segment.hosts):
             # A guest that uses a forward into its own segment: without it, the answer would take the short way and be unknown to the guest.
-            yield Rule((_source(segment.cidr), _oif(segment), Match("ct status", ("dnat",))), "masquerade")
+            yield Rule((source(segment.cidr), _oif(segment), TRANSLATED), "masquerade")
         if segment.internet:
-            yield _go("outside", _source(segment.cidr))
+            yield go("outside", source(segment.cidr))
 
 
 def _ends(platform: Platform) -> dict[str, End]:
@@ -231,10 +216,10 @@ def _outside(platform: Platform) -> IPv4Address:
     return next((address for address in candidates if not any(address in cidr for cidr in taken)), candidates[-1])
 
 
-def allows(ruleset: Ruleset, source: str, destination: str, protocol: str = "tcp") -> bool:
-    """Whether the rules let a new connection pass from ``source`` to ``destination`` (a segment's name or INTERNET)."""
-    src, dst = ruleset.ends[source], ruleset.ends[destination]
-    packet = Packet(src.interface, dst.interface, src.address, dst.address, protocol)
+def allows(ruleset: Ruleset, src: str, dst: str, protocol: str = "tcp") -> bool:
+    """Whether the rules let a new connection pass from ``src`` to ``dst`` (a segment's name or INTERNET)."""
+    start, end = ruleset.ends[src], ruleset.ends[dst]
+    packet = Packet(start.interface, end.interface, start.address, end.address, protocol)
     return evaluate(ruleset, "forward", packet).verdict == "accept"
 
 

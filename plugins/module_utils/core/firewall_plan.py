@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_compile import PASS_MARK
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_rules import PASS_MARK
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Ruleset, render
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import here_document, shell_line
 

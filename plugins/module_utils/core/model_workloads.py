@@ -56,7 +56,12 @@ class Port:
 
 @dataclass(frozen=True)
 class FileUse:
-    """A secret or a config as the container sees it. target: absolute path; mode: bits; content: of a config."""
+    """A secret or a config as the container sees it.
+
+    target:        absolute path
+    mode:          permission bits
+    content, file: of a config, one of them: its text, or a file of the machine that runs Ansible
+    """
 
     name: str
     target: str
@@ -64,6 +69,7 @@ class FileUse:
     uid: str = "0"
     gid: str = "0"
     content: Optional[str] = field(default=None, repr=False)
+    file: Optional[str] = None
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """nftables rules as data: rendered as nft prints them, and evaluated as the kernel does.
 
-Covers what the segments' rules are made of. Grammar: nft(8); traversal: nft(8) "VERDICT STATEMENTS".
+Covers what our rules are made of. Grammar: nft(8); traversal: nft(8) "VERDICT STATEMENTS".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Optional
 
 _QUOTED = frozenset(("iifname", "oifname"))
+_MARK = "meta mark & "
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Packet:
     local:     whether the destination is an address of the host
     dnat:      whether the connection's destination was translated
     icmp_type: echo-request, echo-reply ...
+    mark:      as rules before have left it
+    returns:   whether an answer to the source would leave by ``iif``
     """
 
     iif: str
@@ -39,11 +42,16 @@ class Packet:
     family: str = "ipv4"
     local: bool = False
     dnat: bool = False
+    mark: int = 0
+    returns: bool = True
 
 
 @dataclass(frozen=True)
 class Match:
-    """``key`` is nft's own expression; any one of ``values`` fits, or none of them when ``negated``."""
+    """``key`` is nft's own expression; any one of ``values`` fits, or none of them when ``negated``.
+
+    A name of an interface that ends with ``*`` stands for all that begin so. Of a mark, only bits can be matched: ``meta mark & 0x00001000``.
+    """
 
     key: str
     values: tuple[str, ...]
@@ -51,16 +59,21 @@ class Match:
 
     def __str__(self) -> str:
         text = ",".join(f'"{value}"' if self.key in _QUOTED else value for value in self.values)
-        return f"{self.key} {'!= ' if self.negated else ''}{text}"
+        equal = "== " if self.key.startswith(_MARK) else ""
+        return f"{self.key} {'!= ' if self.negated else equal}{text}"
 
     def fits(self, packet: Packet) -> bool:
         if self.key.startswith("ip ") and packet.family != "ipv4":
             return False
+        if self.key.startswith(_MARK):
+            return (f"0x{packet.mark & int(self.key[len(_MARK) :], 16):08x}" in self.values) != self.negated
         found = _PROPERTIES[self.key](packet)
         if found is None:
             return False
         if isinstance(found, IPv4Address):
             return any(found in IPv4Network(value) for value in self.values) != self.negated
+        if self.key in _QUOTED:
+            return any(found.startswith(value[:-1]) if value.endswith("*") else found == value for value in self.values) != self.negated
         return (found in self.values) != self.negated
 
 
@@ -83,6 +96,7 @@ _PROPERTIES = {
     "ct state": lambda packet: packet.state,
     "ct status": lambda packet: "dnat" if packet.dnat else "",
     "fib daddr type": lambda packet: "local" if packet.local else "unicast",
+    "fib saddr . iif oif": lambda packet: packet.iif if packet.returns else "missing",
 }
 
 
@@ -168,6 +182,7 @@ class Outcome:
 
     verdict:  accept, drop, reject, masquerade or dnat
     target:   of dnat, ADDRESS:PORT
+    mark:     the packet's mark at the end
     counters: names of the counters that counted it
     """
 
@@ -181,14 +196,13 @@ def evaluate(ruleset: Ruleset, base_chain: str, packet: Packet) -> Outcome:
     """Sends ``packet`` through a base chain; when no rule decides, its policy (accept) does."""
     walk = _Walk({chain.name: chain for chain in ruleset.chains}, packet)
     verdict, target = walk.through(base_chain) or ("accept", "")
-    return Outcome(verdict, target, walk.mark, tuple(walk.counters))
+    return Outcome(verdict, target, walk.packet.mark, tuple(walk.counters))
 
 
 class _Walk:
     def __init__(self, chains: Mapping[str, Chain], packet: Packet) -> None:
         self.chains = chains
         self.packet = packet
-        self.mark = 0
         self.counters: list[str] = []
 
     def through(self, name: str) -> Optional[tuple[str, str]]:
@@ -198,7 +212,8 @@ class _Walk:
                 continue
             if rule.counter:
                 self.counters.append(rule.counter)
-            self.mark |= rule.mark
+            if rule.mark:
+                self.packet = replace(self.packet, mark=self.packet.mark | rule.mark)
             if rule.verdict == "goto":
                 return self.through(rule.target)
             if rule.verdict == "jump":

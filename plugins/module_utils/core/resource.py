@@ -16,6 +16,8 @@ from typing import Any, Optional
 
 # Strings that YAML 1.1 and 1.2 both read back as the same string when they stand without quotes.
 _PLAIN = re.compile(r"(?:[A-Za-z_/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*|[0-9]+(?:\.[0-9]+){3}(?:/[0-9]+)?)\Z")
+# What JSON lets stand as it is and YAML does not (YAML 1.2, 5.1 Character Set), and what YAML 1.1 takes for a line's end.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _NOT_STRINGS = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 
 
@@ -59,7 +61,8 @@ def _scalar(value: Any) -> str:
     if isinstance(value, str) and _PLAIN.match(value) and value.lower() not in _NOT_STRINGS:
         return value
     # JSON's strings, numbers, true, false, null, [] and {} are YAML.
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def shell_line(argv: Iterable[str]) -> str:

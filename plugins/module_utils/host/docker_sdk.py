@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 
@@ -70,3 +70,13 @@ def client(planning: bool = False, timeout: int = TIMEOUT, socket: str = SOCKET,
         return sdk.DockerClient(base_url=f"unix://{socket}", version="auto", timeout=timeout)
     except (sdk.errors.DockerException, OSError) as error:
         raise ResourceError(f"the Docker engine does not answer on {socket} ({error}). See: systemctl status docker; journalctl -u docker -n 50") from error
+
+
+def asked(question: Callable[[Any], Any], timeout: int = TIMEOUT) -> Any:
+    """What ``question`` returns, given a client of the engine. Raises ResourceError with the engine's words where it refuses or falls silent."""
+    sdk: Any = ensure()
+    engine = client(timeout=timeout)
+    try:
+        return question(engine)
+    except (sdk.errors.DockerException, OSError) as error:  # requests' own errors are OSErrors
+        raise ResourceError(f"the Docker engine: {error}. See: journalctl -u docker -n 50") from error

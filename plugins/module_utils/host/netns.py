@@ -9,6 +9,7 @@ import fcntl
 import inspect
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, shell_line
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import probe_agent
@@ -33,6 +34,8 @@ LOCK = "/run/hybridlab-reachability.lock"
 
 # A bridge with spanning tree lets a new port listen and learn first: two forward delays, of 2 to 15 s each (IEEE 802.1D).
 PORT_LIMIT_S = 35.0
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 _BOOT = "import sys;exec(compile(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())),'probe_agent','exec'))"
 
@@ -132,8 +135,8 @@ class ProbeNamespaces:
     What an earlier run left behind is removed first.
     """
 
-    def __init__(self, bridges: Mapping[str, str]) -> None:
-        """bridges: segment -> bridge"""
+    def __init__(self, bridges: Mapping[str, Optional[str]]) -> None:
+        """bridges: segment -> bridge; None for a place that has a link of its own with the host"""
         self.bridges = dict(bridges)
         self._names = {segment: f"{NAMESPACE_PREFIX}{index}" for index, segment in enumerate(self.bridges)}
         self._links = {segment: f"{LINK_PREFIX}{index}" for index, segment in enumerate(self.bridges)}
@@ -168,6 +171,11 @@ class ProbeNamespaces:
         _ip("-n", name, "addr", "add", f"{address}/{prefix}", "dev", INTERFACE)
         _ip("-n", name, "route", "replace", "default", "via", gateway)
 
+    def connect(self, place: str, host: str, address: str, prefix: int) -> None:
+        """Gives a link with the host its two addresses, ``host`` here and ``address`` there."""
+        _ip("addr", "add", f"{host}/{prefix}", "dev", self._links[place])
+        self.configure(place, address, prefix, host)
+
     def _make(self, segment: str) -> None:
         name, link = self._names[segment], self._links[segment]
         _ip("netns", "add", name)
@@ -176,11 +184,12 @@ class ProbeNamespaces:
         _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", name, "link", "set", INTERFACE, "up")
         _ip("link", "set", link, "addrgenmode", "none")
-        _ip("link", "set", link, "master", self.bridges[segment], "up")
+        bridge = self.bridges[segment]
+        _ip("link", "set", link, *(["up"] if bridge is None else ["master", bridge, "up"]))
 
     def _check_bridges(self) -> None:
         present = {link["ifname"] for link in _ip_json("link", "show", "type", "bridge")}
-        missing = [f"{segment} ({bridge})" for segment, bridge in self.bridges.items() if bridge not in present]
+        missing = [f"{segment} ({bridge})" for segment, bridge in self.bridges.items() if bridge not in (None, *present)]
         if missing:
             raise ResourceError(
                 f"platform_segments: this host has no bridge for {', '.join(missing)}. Build the segments first (playbooks/segments.yml), "
@@ -192,7 +201,7 @@ class ProbeNamespaces:
         while True:
             links = _ip_json("-d", "link", "show", "type", "veth")
             states = {link["ifname"]: link.get("linkinfo", {}).get("info_slave_data", {}).get("state") for link in links}
-            waiting = [link for link in self._links.values() if states.get(link) != "forwarding"]
+            waiting = [link for segment, link in self._links.items() if self.bridges[segment] is not None and states.get(link) != "forwarding"]
             if not waiting:
                 return
             if time.monotonic() > ends:
@@ -229,6 +238,18 @@ def _ip_json(*arguments: str) -> list[dict[str, Any]]:
     # An empty list of namespaces is printed as nothing; a link that goes away meanwhile as an empty object.
     found: list[dict[str, Any]] = json.loads(_ip("-j", *arguments) or "[]")
     return [entry for entry in found if entry]
+
+
+def end_on_signals() -> None:
+    """From now on SIGTERM, SIGHUP and SIGINT end this program by an error, so that what was made is removed on the way out."""
+    for number in _ENDING:
+        signal.signal(number, _end)
+
+
+def _end(number: int, _frame: Any) -> NoReturn:
+    for other in _ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    raise ResourceError(f"interrupted by {signal.Signals(number).name}; the probes were removed")
 
 
 def interpreter() -> str:

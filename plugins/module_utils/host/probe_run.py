@@ -61,8 +61,11 @@ class Measured:
 
 
 @dataclass
-class _Probe:
-    """lease: the exchange under way; None where no address is leased, or the probe is a given one."""
+class Probe:
+    """A place to measure from.
+
+    lease: the exchange under way; None where no address is leased, or the probe is a given one
+    """
 
     segment: Segment
     agent: Agent
@@ -92,9 +95,9 @@ def measure(
         for segment in platform.segments:
             agents[segment.name] = _start(segment, given, namespaces)
             stack.callback(agents[segment.name].close)
-        probes = {name: _Probe(platform.segment(name), agents[name], probe.address) for name, probe in given.items()}
+        probes = {name: Probe(platform.segment(name), agents[name], probe.address) for name, probe in given.items()}
         if namespaces is not None:
-            probes.update(_place(placed, agents, namespaces, stack))
+            probes.update(place(placed, agents, namespaces, stack))
         probes = {segment.name: probes[segment.name] for segment in platform.segments}
         _listen(probes, [protocol for protocol in protocols if protocol != "icmp"])
         return _ask(platform, probes, internet, protocols, timeout, domain)
@@ -109,7 +112,7 @@ def _start(segment: Segment, given: Mapping[str, GivenProbe], namespaces: Option
     return Agent(namespaces.command(segment.name), interpreter(), f"segment {segment.name}")
 
 
-def _place(segments: Sequence[Segment], agents: Mapping[str, Agent], namespaces: ProbeNamespaces, stack: ExitStack) -> dict[str, _Probe]:
+def place(segments: Sequence[Segment], agents: Mapping[str, Agent], namespaces: ProbeNamespaces, stack: ExitStack) -> dict[str, Probe]:
     """Gives each namespace an address that nobody else has: a free static one, else a leased one."""
     # Leases first: they take longest.
     leases = {segment.name: agents[segment.name].ask("dhcp", interface=INTERFACE, timeout=LEASE_LIMIT_S) for segment in segments if asks_for_lease(segment)}
@@ -122,20 +125,20 @@ def _place(segments: Sequence[Segment], agents: Mapping[str, Agent], namespaces:
         name, agent, lease = segment.name, agents[segment.name], leases.get(segment.name)
         if lease is not None:
             _release_at_end(agent, lease, stack)
-        answer = _result(asked[name], ARP_WAIT_S)
+        answer = answer_of(asked[name], ARP_WAIT_S)
         if "taken" not in answer:
             raise ResourceError(f"segment {name}: its probe cannot look for a free address: {words(answer)}.")
         free = choose(segment, answer["taken"])
         address = str(free) if free is not None else _leased_address(segment, lease)
         namespaces.configure(name, address, segment.cidr.prefixlen, str(segment.gateway))
-        probes[name] = _Probe(segment, agent, address, lease)
+        probes[name] = Probe(segment, agent, address, lease)
     return probes
 
 
 def _leased_address(segment: Segment, lease: Optional[Future[Answer]]) -> str:
     why = "and none is leased there"
     if lease is not None:
-        answer = _result(lease, LEASE_LIMIT_S)
+        answer = answer_of(lease, LEASE_LIMIT_S)
         if answer["result"] == "open":
             return str(answer["address"])
         why = f"and DHCP gave none ({words(answer)})"
@@ -151,15 +154,15 @@ def _release_at_end(agent: Agent, lease: Future[Answer], stack: ExitStack) -> No
     def release() -> None:
         if lease.done() and lease.result()["result"] == "open":
             answer = lease.result()
-            _result(agent.ask("dhcp_release", interface=INTERFACE, address=answer["address"], server=answer["server"]), 1.0)
+            answer_of(agent.ask("dhcp_release", interface=INTERFACE, address=answer["address"], server=answer["server"]), 1.0)
 
     stack.callback(release)
 
 
-def _listen(probes: Mapping[str, _Probe], protocols: Sequence[str]) -> None:
+def _listen(probes: Mapping[str, Probe], protocols: Sequence[str]) -> None:
     asked = {(name, protocol): probe.agent.ask("listen", protocol=protocol, address=probe.address) for name, probe in probes.items() for protocol in protocols}
     for (name, protocol), future in asked.items():
-        answer = _result(future, 0.0)
+        answer = answer_of(future, 0.0)
         if "port" not in answer:
             raise ResourceError(f"segment {name}: its probe cannot listen on {probes[name].address}: {words(answer)}.")
         probes[name].ports[protocol] = answer["port"]
@@ -167,7 +170,7 @@ def _listen(probes: Mapping[str, _Probe], protocols: Sequence[str]) -> None:
 
 def _ask(
     platform: Platform,
-    probes: Mapping[str, _Probe],
+    probes: Mapping[str, Probe],
     internet: Optional[Internet],
     protocols: Sequence[str],
     timeout: float,
@@ -181,19 +184,20 @@ def _ask(
     names = {name: probe.agent.ask("dns", timeout=timeout, **resolver_question(probe.segment, domain)) for name, probe in probes.items()}
     matrix: dict[str, dict[str, dict[str, str]]] = {name: {} for name in probes}
     for check, future in asked:
-        matrix[check.source].setdefault(check.destination, {})[check.protocol] = words(_result(future, timeout))
+        matrix[check.source].setdefault(check.destination, {})[check.protocol] = words(answer_of(future, timeout))
     services = {
         name: Services(
-            _result(pings[name], timeout),
-            _result(names[name], timeout),
-            _result(probe.lease, LEASE_LIMIT_S) if probe.lease is not None else None,
+            answer_of(pings[name], timeout),
+            answer_of(names[name], timeout),
+            answer_of(probe.lease, LEASE_LIMIT_S) if probe.lease is not None else None,
         )
         for name, probe in probes.items()
     }
     return Measured(matrix, {name: probe.address for name, probe in probes.items()}, services)
 
 
-def _result(future: Future[Answer], timeout: float) -> Answer:
+def answer_of(future: Future[Answer], timeout: float) -> Answer:
+    """What an agent says within its own ``timeout``, or that it said nothing."""
     try:
         return future.result(timeout + MARGIN_S)
     except FutureTimeout:

@@ -11,7 +11,6 @@ from typing import Any, Optional
 
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_compile import (
-    PASS_MARK,
     TABLE,
     NftablesCompiler,
     allows,
@@ -19,6 +18,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_c
     counted_pair,
     pair_counter,
 )
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_rules import PASS_MARK, PORT_MARK
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Chain, Match, Outcome, Packet, Rule, Ruleset, evaluate, render
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
@@ -100,7 +100,7 @@ def test_number_of_rules_is_linear(platform: Platform) -> None:
     declared = sum(len(segment.reaches) for segment in platform.segments)
     forwards = sum(host.ssh_port is not None for segment in platform.segments for host in segment.hosts)
 
-    assert rules.rule_count() <= 30 * count + declared + 3 * forwards + len(platform.ranges) + 7
+    assert rules.rule_count() <= 30 * count + declared + 3 * forwards + len(platform.ranges) + 9
     assert len(rules.counters) == declared + sum(segment.internet for segment in platform.segments)
 
 

@@ -19,9 +19,10 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource i
 from hypothesis import given
 from hypothesis import strategies as st
 
-PRINTABLE = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\u2028\u2029\ufeff\ufffe\uffff"), max_size=12)
+# Surrogates alone are no text that a file can hold.
+TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=12)
 SCALARS = st.one_of(
-    PRINTABLE,
+    TEXT,
     st.sampled_from(
         ["yes", "No", "null", "1", "0x10", "1:30", "~", "- a", "a: b", "10.0.0.1", "10.0.0.0/24", "1.2.3", "52:54:00:00:00:10", "1e3", "", " ", "=", "<<"]
     ),
@@ -29,7 +30,7 @@ SCALARS = st.one_of(
     st.booleans(),
     st.none(),
 )
-VALUES = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(PRINTABLE, inner, max_size=4)), max_leaves=20)
+VALUES = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXT, inner, max_size=4)), max_leaves=20)
 
 
 @given(VALUES)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hybridlab.platform.plugins.module_utils.host import system
+from ansible_collections.hybridlab.platform.plugins.module_utils.host import firewall_table, system
 from ansible_collections.hybridlab.platform.plugins.modules import segment_firewall
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 from ansible_collections.hybridlab.platform.tests.unit.modules.module_call import call_module
@@ -326,7 +326,7 @@ def test_host_without_nft_is_planned_in_check_mode_and_refused_in_a_real_run(cal
 
 
 def test_failure_of_nft_is_told(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment_firewall, "render", lambda ruleset: "nonsense\n")
+    monkeypatch.setattr(firewall_table, "render", lambda ruleset: "nonsense\n")
 
     answer = call()
 

@@ -1,0 +1,94 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waits for rollouts of Swarm services. Each wait ends: with the rollout, with its failure, or at its deadline."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.rollout import Goal, Verdict, explain, failed_tasks, judge
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.engine_api import Engine
+
+_PAUSE = 0.5  # seconds between two looks
+_LINES = 10
+_WIDTH = 300  # characters of a line that are worth reading
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# Each piece of a container's output has a header: stream, three zeros, length (Engine API, /containers/{id}/attach).
+_FRAME = re.compile(rb"[\x01\x02]\x00\x00\x00[\x00-\xff]{4}")
+
+
+def tasks_of(engine: Engine, service: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = engine.get("/tasks", filters={"service": [service]})
+    return found
+
+
+def failed_before(engine: Engine, service: str) -> frozenset[str]:
+    return failed_tasks(tasks_of(engine, service))
+
+
+def wait_for(engine: Engine, goals: Sequence[Goal], hide: Callable[[str], str]) -> list[str]:
+    """Wait for all goals side by side; the failures, each in words for a person.
+
+    hide: takes values of secrets out of what a task has said
+    """
+    started = time.monotonic()
+    left, failures = list(goals), []
+    while left:
+        for goal in list(left):
+            tasks = tasks_of(engine, goal.id)
+            verdict = judge(goal, engine.get(f"/services/{goal.id}"), tasks, time.monotonic() - started)
+            if verdict.done or verdict.failed:
+                left.remove(goal)
+            if verdict.failed:
+                failures.append(explain(goal, verdict, hide(_output(engine, verdict))))
+        if left:
+            time.sleep(_PAUSE)
+    return failures
+
+
+def wait_gone(engine: Engine, services: Iterable[str], deadline: float) -> None:
+    """Until no task of removed services runs any more: their networks cannot be removed before. ResourceError after ``deadline`` seconds."""
+    names = list(services)
+    end = time.monotonic() + deadline
+    while names:
+        labels = [item.get("Labels") or {} for item in engine.get("/containers/json")]
+        running = {label.get("com.docker.swarm.service.name") for label in labels}
+        names = [name for name in names if name in running]
+        if names and time.monotonic() > end:
+            raise ResourceError(f"{', '.join(names)}: removed, yet its tasks still run after {deadline:.0f} s. See: docker ps. Run again when they have ended.")
+        if names:
+            time.sleep(_PAUSE)
+
+
+def _output(engine: Engine, verdict: Verdict) -> str:
+    """The last lines of the task that tells most, and of its health check; empty where it ran on another node, or never did."""
+    status: Mapping[str, Any] = ((verdict.task or {}).get("Status") or {}).get("ContainerStatus") or {}
+    container = status.get("ContainerID")
+    if not container:
+        return ""
+    try:
+        # The container's own log: that of a service can hang for minutes when it is busy.
+        text = _FRAME.sub(b"", engine.text(f"/containers/{container}/logs", stdout=1, stderr=1, tail=_LINES)).decode("utf-8", "replace")
+        health = (engine.get(f"/containers/{container}/json").get("State") or {}).get("Health") or {}
+    except ResourceError:
+        return ""
+    probes = health.get("Log") or []
+    lines = text.splitlines() + ([f"(health check) {line}" for line in str(probes[-1].get("Output", "")).splitlines()] if probes else [])
+    return "\n".join(f"  {_CONTROL.sub(' ', line)[:_WIDTH]}" for line in lines[-2 * _LINES :])
+
+
+def hider(values: Mapping[str, bytes]) -> Callable[[str], str]:
+    """A function that replaces values of secrets in a text."""
+    texts = sorted({value.decode("utf-8", "replace").strip() for value in values.values()} - {""}, key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for value in texts:
+            text = text.replace(value, "********")
+        return text
+
+    return hide
