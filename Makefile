@@ -65,13 +65,13 @@ lint: setup
 	ansible-lint --offline
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	antsibull-changelog lint
-	vermin --target=3.9- --no-tips --violations --eval-annotations --backport dataclasses plugins
+	vermin --target=3.9- --no-tips --violations --eval-annotations --backport dataclasses plugins roles/*/files
 	$(BIN)/python -m tools.topology -i inventories/lab --check
 	$(BIN)/python -m tools.bad_models_table --check
 	$(BIN)/python -m tools.role_readme --check
 
 types: setup
-	mypy plugins tools tests bench
+	mypy plugins tools tests bench roles/*/files
 
 unit: setup .cache/.test-ready
 	pytest tests/unit -q -n 2

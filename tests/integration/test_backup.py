@@ -180,7 +180,7 @@ def test_restored_on_a_fresh_host(host: Host) -> None:
 
     assert "equal to the manifest" in done.output and "DIFFERENCES" not in done.output
     count, bad = new.app("judge")
-    dumped = int(successor.sh(f"grep -c '^INSERT INTO notes' /mnt/backup/docker/{generation}/dumps/app.dump || true") or 0)
+    dumped = int(successor.sh(f"grep -c '^INSERT INTO' /mnt/backup/docker/{generation}/dumps/app.dump"))
     assert bad == 0 and count >= dumped > 0
     found = successor.sh("cd $(docker volume inspect --format '{{.Mountpoint}}' plain); stat -c '%n %a %u %g %s %h %F' *; getfattr -d owned")
     assert found == wanted

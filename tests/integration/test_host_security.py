@@ -44,7 +44,7 @@ systemctl restart ssh
 firewall-cmd --quiet --permanent --add-port={OLD_PORT}/tcp
 firewall-cmd --quiet --reload
 useradd --create-home --gid users --shell /bin/bash keeper
-echo 'keeper ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/keeper
+echo 'keeper ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/keeper; chmod 440 /etc/sudoers.d/keeper
 install -d -m 700 -o keeper -g users ~keeper/.ssh
 printf '%s\\n' {{keys}} >~keeper/.ssh/authorized_keys
 systemd-run --quiet --unit=other python3 -m http.server {TAKEN_PORT}

@@ -19,8 +19,8 @@ WIDEST_PREFIX, NARROWEST_PREFIX = 16, 29
 # Names become names of libvirt networks, nftables chains, security groups and DNS labels: the letters that all of them take.
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
 NAME_MAX = 32
-# Places of the reachability matrix that are no segments, and words of the kernel's interface tree.
-_RESERVED_NAMES = frozenset({"internet", "host", "all", "default", "any"})
+# Places of the reachability matrix and sources of published ports that are no segments, and words of the kernel's interface tree.
+_RESERVED_NAMES = frozenset({"internet", "tailnet", "host", "all", "default", "any"})
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _BRIDGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")

@@ -163,7 +163,10 @@ class Engine:
     def _keep(self, move: Move, found: Found) -> str:
         if found.keep_as is None or not Path(move.source).is_dir() or os.path.ismount(move.source):
             return move.source
-        Path(move.source).rename(found.keep_as)
+        try:
+            Path(move.source).rename(found.keep_as)
+        except OSError:  # still mounted on itself, as the engine does where its place is not shared: the data are safe where they are
+            return move.source
         return found.keep_as
 
 
@@ -233,7 +236,7 @@ def _remove_tree(root: str) -> None:
             Path(entry.path).unlink()
     if failed:
         raise ResourceError(f"{root}: could not be emptied ({failed[0]}). Remove what is in it by hand.")
-    if not os.path.ismount(root):
+    with contextlib.suppress(OSError):  # a mount point stays
         Path(root).rmdir()
 
 

@@ -221,13 +221,15 @@ def validate(text: str) -> None:
     From Docker 23 on it has --validate. An older one reads and merges its file before it looks at its pid file: it is started with the pid file of
     a process that lives, this one, and refuses to go on in the one case and to begin in the other. Both know keys and types; what only a start can show, such
     as a storage driver that does not work here, is found by the start, after which the old file comes back.
+    The older one also mounts its data root, and notes in the run directory whether it has: it gets directories, and a mount namespace, of its own.
     """
     with tempfile.TemporaryDirectory(prefix="hybridlab-docker-") as folder:
-        config = {key: value for key, value in json.loads(text).items() if key != "data-root"}
+        config = {key: value for key, value in json.loads(text).items() if key not in ("data-root", "exec-root")}
         candidate, pid = Path(folder, "daemon.json"), Path(folder, "pid")
         candidate.write_text(json.dumps(config), encoding="utf-8")
         pid.write_text(str(os.getpid()), encoding="ascii")
-        arguments = ["dockerd", "--config-file", str(candidate), "--data-root", str(Path(folder, "data"))]
+        places = ["--data-root", str(Path(folder, "data")), "--exec-root", str(Path(folder, "run"))]
+        arguments = ["unshare", "--mount", "dockerd", "--config-file", str(candidate), *places]
         if "--validate" in run(["dockerd", "--help"])[1]:
             code, output = run([*arguments, "--validate"])
             sound = code == 0

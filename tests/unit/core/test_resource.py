@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 # Surrogates alone are no text that a file can hold.
-TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=12)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCALARS = st.one_of(
     TEXT,
     st.sampled_from(
