@@ -7,6 +7,8 @@ ROW ?= all
 # Debian's own Python where there is one: a shim earlier in PATH may not have venv.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 BIN := .venv/bin
+# Python that roles bring to a host.
+CARRIED := $(shell find roles -path '*/files/*' -name '*.py')
 # molecule, ansible-lint and the tests call their tools by name.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -65,13 +67,13 @@ lint: setup
 	ansible-lint --offline
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	antsibull-changelog lint
-	vermin --target=3.9- --no-tips --violations --eval-annotations --backport dataclasses plugins roles/*/files
+	vermin --target=3.9- --no-tips --violations --eval-annotations --backport dataclasses plugins $(CARRIED)
 	$(BIN)/python -m tools.topology -i inventories/lab --check
 	$(BIN)/python -m tools.bad_models_table --check
 	$(BIN)/python -m tools.role_readme --check
 
 types: setup
-	mypy plugins tools tests bench roles/*/files
+	mypy plugins tools tests bench $(CARRIED)
 
 unit: setup .cache/.test-ready
 	pytest tests/unit -q -n 2

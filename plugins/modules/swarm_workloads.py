@@ -133,7 +133,7 @@ failures:
   returned: when a rollout failed
   type: list
   elements: str
-  sample: ["demo_web: the new version failed, and the engine went back to the old one. Task 0q1w2e3r4t5y is failed: task: non-zero exit (1)."]
+  sample: ["demo_web: the new version failed, and the engine went back to the old one. Task 0q1w2e3r4t5y was last seen failed: task: non-zero exit (1)."]
 skipped:
   description: Workloads of O(config) that are not for a Swarm.
   returned: always

@@ -16,6 +16,8 @@ from typing import Any, Optional
 RUNNING = "running"
 # States of a task that ended against the wish of its service (swarmkit: api/types.proto, TaskState).
 _FAILED = ("failed", "rejected", "orphaned")
+# States on the way to running.
+_COMING = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting")
 # A task that the engine rejects (no such image, no such directory) is rejected again; a program that ends may only have to wait for another.
 _REJECTIONS = 3
 # Seconds in which the engine begins an update that replaces tasks; one that replaces none has no state.
@@ -71,7 +73,7 @@ def resumed(name: str, service: Mapping[str, Any], deadline: int) -> Goal:
 
 
 def judge(goal: Goal, service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], seconds: float) -> Verdict:
-    """service: of GET /services/ID; tasks: of GET /tasks for it; seconds: since the change."""
+    """service: of GET /services/ID; tasks: of GET /tasks for it, and telling ones that are gone since; seconds: since the change."""
     state = _state(service)
     worst = _worst(goal, tasks)
     if goal.changed and state in (_BACK, _GOING_BACK):
@@ -108,17 +110,20 @@ def failed_tasks(tasks: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     return frozenset(str(task["ID"]) for task in tasks if _task_state(task) in _FAILED)
 
 
+def telling(goal: Goal, tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Tasks that may be the reason of a failure. The engine forgets those of an update that it takes back, so they are remembered while one waits."""
+    return [task for task in tasks if task["ID"] not in goal.earlier and _task_state(task) in (*_FAILED, *_COMING)]
+
+
 def explain(goal: Goal, verdict: Verdict, output: str) -> str:
     """One failure for a person. output: the last lines of the task, and of its health check."""
-    lines = [f"{goal.name}: {verdict.why}."]
+    said = f"{goal.name}: {verdict.why}."
     if verdict.task is not None:
-        status = verdict.task.get("Status") or {}
-        said = str(status.get("Err") or status.get("Message") or "").strip()
-        lines.append(f"Task {str(verdict.task['ID'])[:12]} is {_task_state(verdict.task)}: {said or 'no reason given'}.")
+        error = str((verdict.task.get("Status") or {}).get("Err") or "").strip()
+        said += f" Task {str(verdict.task['ID'])[:12]} was last seen {_task_state(verdict.task)}{f': {error}' if error else ''}."
     if output:
-        lines.append(f"Its last lines:\n{output}")
-    lines.append(f"See: docker service ps --no-trunc {goal.name}")
-    return " ".join(lines)
+        said += f" Its last lines:\n{output}\n"
+    return f"{said}{'' if output else ' '}See: docker service ps --no-trunc {goal.name}"
 
 
 def _worst(goal: Goal, tasks: Sequence[Mapping[str, Any]]) -> Optional[Mapping[str, Any]]:
@@ -126,7 +131,7 @@ def _worst(goal: Goal, tasks: Sequence[Mapping[str, Any]]) -> Optional[Mapping[s
     newest = sorted(tasks, key=lambda task: str(task.get("CreatedAt", "")), reverse=True)
     failed = [task for task in newest if _task_state(task) in _FAILED]
     fresh = [task for task in failed if task["ID"] not in goal.earlier]
-    waiting = [task for task in newest if task.get("DesiredState") == RUNNING and _task_state(task) != RUNNING]
+    waiting = [task for task in newest if _task_state(task) in _COMING]
     # A fault of before is still the reason where nothing new has happened yet.
     return next(iter([*fresh, *waiting, *failed]), None)
 

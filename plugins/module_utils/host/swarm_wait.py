@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.rollout import Goal, Verdict, explain, failed_tasks, judge
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.rollout import Goal, Verdict, explain, failed_tasks, judge, telling
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.engine_api import Engine
 
 _PAUSE = 0.5  # seconds between two looks
@@ -37,18 +37,41 @@ def wait_for(engine: Engine, goals: Sequence[Goal], hide: Callable[[str], str]) 
     hide: takes values of secrets out of what a task has said
     """
     started = time.monotonic()
-    left, failures = list(goals), []
+    left, failures = [_Watch(engine, goal) for goal in goals], []
     while left:
-        for goal in list(left):
-            tasks = tasks_of(engine, goal.id)
-            verdict = judge(goal, engine.get(f"/services/{goal.id}"), tasks, time.monotonic() - started)
+        for watch in list(left):
+            verdict = watch.look(time.monotonic() - started)
             if verdict.done or verdict.failed:
-                left.remove(goal)
+                left.remove(watch)
             if verdict.failed:
-                failures.append(explain(goal, verdict, hide(_output(engine, verdict))))
+                failures.append(explain(watch.goal, verdict, hide(watch.output(verdict))))
         if left:
             time.sleep(_PAUSE)
     return failures
+
+
+class _Watch:
+    """One goal, and what was seen of tasks that are gone since: the engine removes those of an update that it takes back."""
+
+    def __init__(self, engine: Engine, goal: Goal) -> None:
+        self.engine = engine
+        self.goal = goal
+        self.seen: dict[str, Mapping[str, Any]] = {}
+        self.outputs: dict[str, str] = {}
+
+    def look(self, seconds: float) -> Verdict:
+        # The service first: tasks that are older than its state could be those of before the update.
+        service = self.engine.get(f"/services/{self.goal.id}")
+        tasks = {str(task["ID"]): task for task in tasks_of(self.engine, self.goal.id)}
+        for task in telling(self.goal, list(tasks.values())):
+            identity = str(task["ID"])
+            self.seen[identity] = task
+            self.outputs[identity] = _output(self.engine, task) or self.outputs.get(identity, "")
+        return judge(self.goal, service, list({**self.seen, **tasks}.values()), seconds)
+
+    def output(self, verdict: Verdict) -> str:
+        """The last lines of the task that tells most."""
+        return "" if verdict.task is None else self.outputs.get(str(verdict.task["ID"])) or _output(self.engine, verdict.task)
 
 
 def wait_gone(engine: Engine, services: Iterable[str], deadline: float) -> None:
@@ -65,9 +88,9 @@ def wait_gone(engine: Engine, services: Iterable[str], deadline: float) -> None:
             time.sleep(_PAUSE)
 
 
-def _output(engine: Engine, verdict: Verdict) -> str:
-    """The last lines of the task that tells most, and of its health check; empty where it ran on another node, or never did."""
-    status: Mapping[str, Any] = ((verdict.task or {}).get("Status") or {}).get("ContainerStatus") or {}
+def _output(engine: Engine, task: Mapping[str, Any]) -> str:
+    """The last lines of a task, and of its health check; empty where it ran on another node, or never did."""
+    status: Mapping[str, Any] = (task.get("Status") or {}).get("ContainerStatus") or {}
     container = status.get("ContainerID")
     if not container:
         return ""

@@ -64,8 +64,8 @@ def test_a_rollback_is_waited_for_and_is_a_failure() -> None:
     verdict = judge(GOAL, service("rollback_completed"), tasks, 9)
     assert verdict.failed
     assert explain(GOAL, verdict, "  (health check) no answer") == (
-        "demo_web: the new version failed, and the engine went back to the old one. Task task3 is failed: task: non-zero exit (3). "
-        "Its last lines:\n  (health check) no answer See: docker service ps --no-trunc demo_web"
+        "demo_web: the new version failed, and the engine went back to the old one. Task task3 was last seen failed: task: non-zero exit (3). "
+        "Its last lines:\n  (health check) no answer\nSee: docker service ps --no-trunc demo_web"
     )
 
 

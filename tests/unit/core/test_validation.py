@@ -12,10 +12,13 @@ from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
-from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate, validate_docker, validate_host
+from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate, validate_care, validate_docker, validate_host
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform, Pool
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_backup import Backup
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_docker import AddressPool, Docker, Swarm
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_guests import Guest
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_monitoring import Monitoring
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import Account, Security
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_services import Services
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_workloads import Workload
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
@@ -40,6 +43,11 @@ DOCKER = Docker(
     swarm=Swarm(IPv4Network("172.20.0.0/16")),
 )
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB4w23MruU6lve+0trqtIC87DHcIoRmcUS/3h16agnQx"
+SSHD = "port 2201\npermitrootlogin no\npubkeyauthentication yes\npasswordauthentication no\nkbdinteractiveauthentication no\npermitemptypasswords no\n"
+NOW = 1795190400  # 2026-11-20 16:00 UTC
+STATUS = {"started": "2026-11-15T03:00:00Z", "finished": "2026-11-15T03:09:00Z", "ok": True, "last_good": "2026-11-15T03:09:00Z", "error": None}
+
 
 def unit(name: str, active: str = "active", enabled: str = "enabled") -> str:
     return f"Id={name}\nLoadState=loaded\nActiveState={active}\nUnitFileState={enabled}\n"
@@ -50,10 +58,16 @@ def a_platform() -> Platform:
     segments[0]["hosts"] = [{"name": "web", "address": "10.0.1.10", "ssh_port": 2211}]
     segments[0]["ssh_ports"] = {"first": 2211, "last": 2220}
     platform = parse_platform({"platform_name": "lab", "platform_domain": "lab.local", "platform_segments": segments})
-    services = Services(docker=DOCKER, workloads=(Workload(name="web", image="web", stack="lab", replicas=2),))
+    services = Services(
+        docker=DOCKER,
+        workloads=(Workload(name="web", image="web", stack="lab", replicas=2),),
+        security=Security(accounts=(Account("admin", ssh_keys=(f"{KEY} admin@desk",)),)),
+        backup=Backup(),
+        monitoring=Monitoring(),
+    )
     host = replace(platform.host, distribution="Rocky", version="9.6")
     guests = (Guest("web"), Guest("old", state="stopped"))
-    return replace(platform, host=host, guests=guests, pools=(Pool("fast", "/var/lib/libvirt/images"),), services=services)
+    return replace(platform, host=host, host_ssh_ports=(2201,), guests=guests, pools=(Pool("fast", "/var/lib/libvirt/images"),), services=services)
 
 
 def sound() -> dict[str, Answer]:
@@ -82,6 +96,19 @@ def sound() -> dict[str, Answer]:
         "docker_group": "docker:x:998:admin\n",
         "listeners": "LISTEN 0 128 0.0.0.0:2201 0.0.0.0:*\n",
         "ports_table": "table inet hybridlab_ports {\n}\n",
+        "sshd": SSHD,
+        "jails": "Status\n|- Number of jail:\t2\n`- Jail list:\tdocker-auth, sshd\n",
+        "guards": "\n".join([unit("fail2ban.service"), unit("dnf-automatic.timer")]),
+        "firewalld": "running\n",
+        "selinux": "1",
+        "selinux_installed": "",
+        "keys admin": f"# managed\n{KEY} admin@laptop\n",
+        "backup_timer": unit(validate_care.BACKUP_TIMER),
+        "backup_mount": "/mnt/backup\n",
+        "backup_status": json.dumps(STATUS),
+        "now": f"{NOW}\n",
+        "health_timers": "\n".join(unit(name) for name in validate_care.HEALTH_TIMERS),
+        "monitoring_mode": "root 600\n",
     }
     return {key: Answer(0, text) for key, text in said.items()}
 
@@ -94,7 +121,7 @@ def test_a_sound_host_passes_every_check() -> None:
     assert set(validate.questions(a_platform())) == set(sound())
     rows = validate.rows(a_platform(), sound())
     assert [row for row in rows if not row.ok] == []
-    assert {row.area for row in rows} == {"hypervisor", "networks", "guests", "docker", "swarm", "workloads"}
+    assert {row.area for row in rows} == {"hypervisor", "networks", "guests", "docker", "swarm", "workloads", "security", "backup", "monitoring"}
 
 
 @pytest.mark.parametrize(
@@ -132,13 +159,33 @@ def test_a_sound_host_passes_every_check() -> None:
         ("data_root", "root:root 755\n", "mode of the data root"),
         ("docker_group", "docker:x:998:admin,guest\n", "members of group docker"),
         ("listeners", "LISTEN 0 128 *:2375 *:*\n", "TCP listener of the API"),
+        ("sshd", SSHD.replace("passwordauthentication no", "passwordauthentication yes"), "sshd passwordauthentication"),
+        ("sshd", SSHD.replace("permitrootlogin no", "permitrootlogin without-password"), "sshd permitrootlogin"),
+        ("sshd", "port 22\n" + SSHD, "sshd ports"),
+        ("jails", "`- Jail list:\tsshd\n", "jail docker-auth"),
+        ("guards", "\n".join([unit("fail2ban.service"), unit("dnf-automatic.timer", enabled="disabled")]), "unit dnf-automatic.timer"),
+        ("firewalld", "not running\n", "firewalld"),
+        ("selinux", "0", "SELinux"),
+        ("keys admin", f"{KEY}\nssh-ed25519 AAAAother mallory\n", "keys of admin"),
+        ("keys admin", "", "keys of admin"),
+        ("backup_timer", unit(validate_care.BACKUP_TIMER, "inactive"), f"unit {validate_care.BACKUP_TIMER}"),
+        ("backup_status", json.dumps({**STATUS, "ok": False, "error": "no space"}), "last run"),
+        ("backup_status", json.dumps({**STATUS, "last_good": "2026-11-10T03:09:00+00:00"}), "last good run"),
+        ("backup_status", "", "last good run"),
+        ("health_timers", "\n".join(unit(name) for name in validate_care.HEALTH_TIMERS[:2]), "unit hybridlab-health-watch.timer"),
+        ("monitoring_mode", "root 644\n", "owner, mode of the settings"),
     ],
 )
 def test_what_is_broken_fails_alone(key: str, text: str, check: str) -> None:
     assert failed({**sound(), key: Answer(0, text)}) == [check]
 
 
-@pytest.mark.parametrize("key", sorted(validate.questions(a_platform())))
+def test_a_disk_that_is_not_mounted_fails() -> None:
+    assert failed({**sound(), "backup_mount": Answer(1)}) == ["disk at /mnt/backup"]
+
+
+# A host without SELinux is none that has it switched off.
+@pytest.mark.parametrize("key", sorted(set(validate.questions(a_platform())) - {"selinux_installed"}))
 def test_no_answer_is_never_a_passed_check(key: str) -> None:
     assert failed({**sound(), key: Answer(None, "", f"{key}: not installed")}) != []
 

@@ -121,6 +121,19 @@ def test_a_failure_has_the_tasks_own_words_and_no_secret(engine: Engine, script:
     assert "s3cret" not in failure
 
 
+def test_a_task_that_the_engine_has_forgotten_is_remembered(engine: Engine, script: Script) -> None:
+    starting = {"ID": "task1", "DesiredState": "running", "Status": {"State": "starting", "ContainerStatus": {"ContainerID": "c1"}}}
+    failed = {"ID": "task1", "DesiredState": "remove", "Status": {"State": "failed", "Err": "task: non-zero exit (137): dockerexec: unhealthy container"}}
+    script.on("GET /tasks", (200, [starting]), (200, [failed]), (200, []))
+    updating, back = ({"Spec": SPEC, "UpdateStatus": {"State": state}} for state in ("updating", "rollback_completed"))
+    script.on("GET /services/service1", (200, updating), (200, updating), (200, back))
+    script.on("GET /containers/c1/logs", (200, b""))
+    script.on("GET /containers/c1/json", (200, {"State": {"Health": {"Log": [{"Output": "nothing works\n"}]}}}))
+    (failure,) = swarm_wait.wait_for(engine, [Goal("demo_web", "service1", 20)], str)
+    assert "Task task1 was last seen failed: task: non-zero exit (137): dockerexec: unhealthy container." in failure
+    assert "(health check) nothing works" in failure
+
+
 def test_what_the_old_version_needs_stays_when_a_rollout_fails(engine: Engine, script: Script) -> None:
     script.on("GET /tasks", (200, []))
     script.on("POST /services/service1/update", (200, {}))
