@@ -45,7 +45,7 @@ class SshHost:
         """ssh's configuration: whatever the port, the way leads through the sandbox's Internet."""
         relay = shlex.join(["env", "-C", str(playbook.CHECKOUT), sys.executable, "-m", "tools.sandbox", "relay", INTERNET, self.connection["address"]])
         (self.directory / "config").write_text(
-            f"Host {self.name}\n  User {self.user}\n  IdentityFile {self.directory}/key\n  IdentitiesOnly yes\n  BatchMode yes\n"
+            f"Host {self.name}\n  User {self.user}\n  IdentitiesOnly yes\n  BatchMode yes\n"
             f"  StrictHostKeyChecking no\n  UserKnownHostsFile {self.directory}/known_hosts\n  ConnectTimeout 30\n  ProxyCommand {relay} %p\n",
             encoding="utf-8",
         )
@@ -62,6 +62,7 @@ class SshHost:
             "ansible_connection": "ssh",
             "ansible_port": port,
             "ansible_user": self.user,
+            "ansible_ssh_private_key_file": str(self.directory / "key"),
             "ansible_ssh_common_args": f"-F {self.directory}/config",
             "ansible_control_path_dir": str(self.directory / "cp"),
             "ansible_python_interpreter": "/usr/bin/python3",

@@ -138,7 +138,7 @@ def test_a_version_that_is_never_healthy_is_taken_back_and_reported_each_time(ho
         failure = broken.task("Run the workloads").result["failures"]
         assert len(failure) == 1
         assert failure[0].startswith("demo_web: the new version failed, and the engine went back to the old one.")
-        assert "(health check) nothing works" in failure[0]
+        assert "(health check) nothing works" in failure[0], failure[0]
         assert answer(host)["version"] == "2"
     assert host.played(PLAY, *model("2", NEW_SECRET)).changed == 0
 

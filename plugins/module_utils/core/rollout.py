@@ -93,13 +93,13 @@ def judge(goal: Goal, service: Mapping[str, Any], tasks: Sequence[Mapping[str, A
     if state != "updating" and len(rejected) >= _REJECTIONS:
         return Verdict(failed=True, why="the engine rejects its tasks", task=worst)
     if seconds >= goal.deadline:
-        running, wanted = len(_running(tasks)), _replicas(service)
+        running, wanted = len(running_tasks(tasks)), _replicas(service)
         return Verdict(failed=True, why=f"after {goal.deadline} s (update.deadline_seconds) {running} of {wanted} tasks run", task=worst)
     return Verdict()
 
 
 def _runs(goal: Goal, service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], state: Optional[str], seconds: float) -> bool:
-    if state not in _ENDED or len(_running(tasks)) < _replicas(service):
+    if state not in _ENDED or len(running_tasks(tasks)) < _replicas(service):
         return False
     begins = goal.changed and goal.restarts and not goal.created
     return not (begins and state is None and seconds < BEGIN_SECONDS)
@@ -127,16 +127,17 @@ def explain(goal: Goal, verdict: Verdict, output: str) -> str:
 
 
 def _worst(goal: Goal, tasks: Sequence[Mapping[str, Any]]) -> Optional[Mapping[str, Any]]:
-    """The newest task that failed in this run; else the newest that has not come to run."""
-    newest = sorted(tasks, key=lambda task: str(task.get("CreatedAt", "")), reverse=True)
-    failed = [task for task in newest if _task_state(task) in _FAILED]
+    """The newest task that failed in this run; else the first that did not come to run: later ones may be those of the way back."""
+    ordered = sorted(tasks, key=lambda task: str(task.get("CreatedAt", "")))
+    failed = [task for task in reversed(ordered) if _task_state(task) in _FAILED]
     fresh = [task for task in failed if task["ID"] not in goal.earlier]
-    waiting = [task for task in newest if _task_state(task) in _COMING]
+    coming = [task for task in ordered if _task_state(task) in _COMING]
     # A fault of before is still the reason where nothing new has happened yet.
-    return next(iter([*fresh, *waiting, *failed]), None)
+    return next(iter([*fresh, *coming, *failed]), None)
 
 
-def _running(tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def running_tasks(tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that run and are to go on."""
     return [task for task in tasks if task.get("DesiredState") == RUNNING and _task_state(task) == RUNNING]
 
 

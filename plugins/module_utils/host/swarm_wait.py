@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.rollout import Goal, Verdict, explain, failed_tasks, judge, telling
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.rollout import Goal, Verdict, explain, failed_tasks, judge, running_tasks, telling
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.engine_api import Engine
 
 _PAUSE = 0.5  # seconds between two looks
@@ -67,7 +67,10 @@ class _Watch:
             identity = str(task["ID"])
             self.seen[identity] = task
             self.outputs[identity] = _output(self.engine, task) or self.outputs.get(identity, "")
-        return judge(self.goal, service, list({**self.seen, **tasks}.values()), seconds)
+        for task in running_tasks(list(tasks.values())):
+            self.seen.pop(str(task["ID"]), None)
+        # One that was stopped before it ever ran may have ended in good order: as it was seen before, it tells more.
+        return judge(self.goal, service, list({**tasks, **self.seen}.values()), seconds)
 
     def output(self, verdict: Verdict) -> str:
         """The last lines of the task that tells most."""

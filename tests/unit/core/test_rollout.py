@@ -69,6 +69,11 @@ def test_a_rollback_is_waited_for_and_is_a_failure() -> None:
     )
 
 
+def test_the_way_back_is_not_blamed() -> None:
+    tasks = [*RUNNING, task(5, "starting"), task(3, "starting")]
+    assert judge(GOAL, service("rollback_completed"), tasks, 9).task == task(3, "starting")
+
+
 def test_a_rollback_that_hangs_ends_at_the_deadline() -> None:
     assert judge(GOAL, service("rollback_started"), RUNNING, 60).failed
 

@@ -134,6 +134,17 @@ def test_a_task_that_the_engine_has_forgotten_is_remembered(engine: Engine, scri
     assert "(health check) nothing works" in failure
 
 
+def test_a_task_that_ends_in_good_order_before_it_ever_ran_is_the_reason(engine: Engine, script: Script) -> None:
+    starting = {"ID": "task1", "DesiredState": "running", "Status": {"State": "starting", "ContainerStatus": {"ContainerID": "c1"}}}
+    script.on("GET /tasks", (200, [starting]), (200, [{"ID": "task1", "DesiredState": "shutdown", "Status": {"State": "complete"}}]))
+    updating, back = ({"Spec": SPEC, "UpdateStatus": {"State": state}} for state in ("updating", "rollback_completed"))
+    script.on("GET /services/service1", (200, updating), (200, back))
+    script.on("GET /containers/c1/logs", (200, frame("waiting\n")))
+    script.on("GET /containers/c1/json", (200, {"State": {}}))
+    (failure,) = swarm_wait.wait_for(engine, [Goal("demo_web", "service1", 20)], str)
+    assert "Task task1 was last seen starting. Its last lines:\n  waiting" in failure
+
+
 def test_what_the_old_version_needs_stays_when_a_rollout_fails(engine: Engine, script: Script) -> None:
     script.on("GET /tasks", (200, []))
     script.on("POST /services/service1/update", (200, {}))
