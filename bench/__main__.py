@@ -15,14 +15,19 @@ import sys
 from collections.abc import Iterable
 from typing import Callable
 
-from bench import compiler, guests, segments
+from bench import compiler, guests, segments, workloads
 from bench.row import Row
 
-GROUPS: dict[str, Callable[[], Iterable[Row]]] = {"segments": segments.rows, "guests": guests.rows, "compiler": compiler.rows}
+GROUPS: dict[str, Callable[[], Iterable[Row]]] = {"segments": segments.rows, "guests": guests.rows, "workloads": workloads.rows, "compiler": compiler.rows}
 
 
 def main() -> int:
-    names = {**dict.fromkeys(segments.NAMES, "segments"), **dict.fromkeys(guests.NAMES, "guests"), **dict.fromkeys(compiler.NAMES, "compiler")}
+    names = {
+        **dict.fromkeys(segments.NAMES, "segments"),
+        **dict.fromkeys(guests.NAMES, "guests"),
+        **dict.fromkeys(workloads.NAMES, "workloads"),
+        **dict.fromkeys(compiler.NAMES, "compiler"),
+    }
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--row", default="all", choices=["all", *names], help="one row alone (rows of one group are measured together)")
     wanted = parser.parse_args().row

@@ -11,7 +11,6 @@ community.libvirt 2.0.0 has no module for a cloud instance; what it has for one 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from bench.host import Host
 from bench.row import Row
-from bench.segments import INVENTORY, SANDBOX, Measured, row, sandbox
-from tools import guest_image, playbook
-from tools.sandbox.names import Identity, Settings
-from tools.sandbox.verbs import Sandbox
+from bench.segments import SANDBOX, Measured, row, sandbox
+from tools import guest_image
 
 NAMES = ("guests_defined", "guests_lease", "guests_ssh", "guests_second", "guests_kcli_defined", "guests_kcli_ssh")
 COUNT = 8
@@ -76,57 +74,32 @@ def rows() -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as scratch:
             variables = Path(scratch) / "bench.json"
             variables.write_text(json.dumps(_variables(image, _kcli_wheel(Path(scratch)))), encoding="utf-8")
-            yield from _measure(Host(variables))
+            yield from _measure(GuestHost(variables))
     finally:
         sandbox("down", "--name", SANDBOX)
 
 
-class Host:
-    """The sandbox host, and what is run on it and measured."""
-
-    def __init__(self, variables: Path) -> None:
-        self._container = Sandbox(Identity.of(), Settings.read(os.environ)).container(SANDBOX)
-        self._variables = variables
-
-    def play(self, name: str) -> Measured:
-        """A playbook of ours from start to end."""
-        used = self._cpu_seconds()
-        outcome = playbook.run(f"bench/playbooks/{name}.yml", INVENTORY, "-e", f"@{self._variables}", sandbox=SANDBOX)
-        if outcome.rc != 0:
-            raise SystemExit(f"bench: {name}.yml ended with {outcome.rc}\n{outcome.failures()}\n{outcome.output[-3000:]}")
-        return Measured(outcome.seconds, outcome.cpu_seconds, self._cpu_seconds() - used)
-
-    def execute(self, *command: str) -> Measured:
-        """A command on the host; the controller's part is this process's own."""
-        used, own, started = self._cpu_seconds(), time.process_time(), time.monotonic()
-        code, output = self._container.exec_run(list(command))
-        seconds = time.monotonic() - started
-        if code != 0:
-            raise SystemExit(f"bench: {' '.join(command)} ended with {code}\n{output.decode(errors='replace')[-3000:]}")
-        return Measured(seconds, time.process_time() - own, self._cpu_seconds() - used)
+class GuestHost(Host):
+    """Its guests are waited for."""
 
     def boot(self, make: Callable[[], Measured]) -> Booted:
         """``make`` defines and starts the guests; then they are waited for."""
         script = Path(__file__).with_name("guests_probe.py").read_text(encoding="utf-8")
-        _code, chunks = self._container.exec_run(["python3", "-c", script, LEASES, str(COUNT), str(BOOT_SECONDS)], stream=True)
+        _code, chunks = self.container.exec_run(["python3", "-c", script, LEASES, str(COUNT), str(BOOT_SECONDS)], stream=True)
         if next(chunks) != b"ready\n":
             raise SystemExit(f"bench: the watcher of leases did not start: {b''.join(chunks).decode(errors='replace')}")
-        used, started = self._cpu_seconds(), time.time()
+        used, started = self.cpu_seconds(), time.time()
         defined = make()
         seen = json.loads(b"".join(chunks))
         # The clock of the host's container is this machine's.
         leased, greeted = ([moment - started for moment in seen[key]] for key in ("leased", "greeted"))
         if len(greeted) < COUNT:
             raise SystemExit(f"bench: after {BOOT_SECONDS:.0f} s {len(leased)} of {COUNT} guests had a lease and {len(greeted)} answered SSH")
-        host = self._cpu_seconds() - used
+        host = self.cpu_seconds() - used
         return Booted(defined, Measured(leased[-1], defined.controller, host), Measured(greeted[-1], defined.controller, host))
 
-    def _cpu_seconds(self) -> float:
-        stats = self._container.client.api.stats(self._container.id, stream=False, one_shot=True)
-        return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
 
-
-def _measure(host: Host) -> Iterator[Row]:
+def _measure(host: GuestHost) -> Iterator[Row]:
     host.play("guests_prepare")
     ours, stock, kcli = [], [], []
     second_ours, second_stock = [], []
@@ -145,7 +118,7 @@ def _measure(host: Host) -> Iterator[Row]:
     yield from _boot_rows("guests_kcli_", ours, kcli, f"peer: {KCLI}, on the host, one plan with --threaded", ("defined", "ssh"))
 
 
-def _again(host: Host, name: str) -> list[Measured]:
+def _again(host: GuestHost, name: str) -> list[Measured]:
     return [host.play(name) for _index in range(SECOND_RUNS)]
 
 

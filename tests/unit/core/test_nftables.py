@@ -18,7 +18,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_c
     counted_pair,
     pair_counter,
 )
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_rules import PASS_MARK, PORT_MARK
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_rules import PASS_MARK
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Chain, Match, Outcome, Packet, Rule, Ruleset, evaluate, render
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
