@@ -86,11 +86,11 @@ integration: setup .cache/.test-ready
 	$(BIN)/python -m pytest tests/integration/firewall_reload -q
 	# Alone, so that it can say when there is no terraform to run.
 	$(BIN)/python -m pytest tests/integration/terraform -q
-	$(BIN)/python -m pytest tests/integration --ignore=tests/integration/firewall_reload --ignore=tests/integration/terraform -v -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/integration --ignore=tests/integration/firewall_reload --ignore=tests/integration/terraform -v -n 2 --dist loadfile --no-loadscope-reorder --durations=40
 
 scenarios: setup .cache/.test-ready
 	rm -rf $(ANSIBLE_HOME)/collections
-	for scenario in segments guests el9; do molecule test --scenario-name $$scenario || exit 1; done
+	for scenario in segments guests docker_host el9; do molecule test --scenario-name $$scenario || exit 1; done
 
 test: check sanity integration scenarios ## everything; sets up what it needs
 

@@ -24,9 +24,11 @@ def main() -> int:
     parser.add_argument("-i", "--inventory", default="inventories/lab", help="directory of the inventory")
     parser.add_argument("-o", "--output", help="directory of the reports (default: .cache/validation/<name of the inventory>)")
     parser.add_argument("--json", action="store_true", help="the checks by host, for programs")
+    parser.add_argument("-e", "--extra-vars", action="append", default=[], help="as ansible-playbook takes them")
     options = parser.parse_args()
     output = Path(options.output or playbook.CHECKOUT / ".cache" / "validation" / Path(options.inventory).name).resolve()
-    outcome = playbook.run("playbooks/validate.yml", options.inventory, "-e", json.dumps({"validate_reports": str(output)}))
+    given = [argument for value in options.extra_vars for argument in ("-e", value)]
+    outcome = playbook.run("playbooks/validate.yml", options.inventory, *given, "-e", json.dumps({"validate_reports": str(output)}))
     hosts = {task.host: task.result for task in outcome.tasks if task.name == TASK and "rows" in task.result}
     if not hosts:
         print(f"validate: no verdict on {options.inventory}: {outcome.failures() or outcome.output[-2000:].strip()}", file=sys.stderr)

@@ -15,6 +15,10 @@ from tests.integration.lab import Lab, fresh
 LONGEST_FIRST = (
     "test_faults",
     "test_guest_faults",
+    "test_published_ports",
+    "test_docker_engine",
+    "test_workloads",
+    "test_host_security",
     "test_killed_runs",
     "test_guests",
     "test_guest_kinds",

@@ -37,13 +37,16 @@ NETWORKS_ONLY = {**GUESTS_ONLY, **model("networks_only")}
 LAYERS = tuple(GUESTS_ONLY)
 
 # What a run may touch on a host, printed so that two states can be compared as text.
-# Left out: what changes by itself (logs, leases, caches, clocks, counters).
+# Left out: what changes by itself (logs, leases, caches, clocks, counters, what containers write, what the checks of every five minutes note).
 SNAPSHOT = r"""
 set -u
 echo '# packages'; dpkg-query -W -f '${Package} ${db:Status-Status}\n' | sort
 echo '# files'
-find /etc /usr/local /var/lib/hybridlab /data -xdev -type f -exec sha256sum {} + 2>/dev/null | sort -k2
-echo '# modes'; find /etc /var/lib/hybridlab /data -xdev -printf '%p %m %u %g %l\n' 2>/dev/null | sort
+kept=/var/lib/hybridlab
+moving="( -path /data/docker -o -path $kept/monitoring -o -path $kept/notify -o -path $kept/metrics -o -name __pycache__ )"
+set -f # the brackets are find's
+find /etc /usr/local /var/lib/hybridlab /data -xdev $moving -prune -o -type f -exec sha256sum {} + 2>/dev/null | sort -k2
+echo '# modes'; find /etc /var/lib/hybridlab /data -xdev $moving -prune -o -printf '%p %m %u %g %l\n' 2>/dev/null | sort
 echo '# links'; ip -o -br link | awk '{print $1}' | sed 's/@.*//' | sort
 echo '# addresses'; ip -o -br -4 addr | awk '{print $1, $3}' | sed 's/@[^ ]*//' | sort
 echo '# rules'; command -v nft >/dev/null && nft -s list ruleset

@@ -65,8 +65,10 @@ class Host:
 
     def app(self, verb: str) -> list[int]:
         """The numbers that a verb of the service prints."""
-        chosen = "$(docker ps --quiet --filter label=com.docker.swarm.service.name=demo_app)"
-        return [int(word) for word in self.lab.sh(f"docker exec {chosen} python3 /app.py {verb}").split()]
+        chosen = "docker ps --quiet --filter label=com.docker.swarm.service.name=demo_app"
+        # Swarm may be about to replace the container.
+        wait = f"for _ in $(seq 60); do [ -z $({chosen}) ] || break; sleep 1; done"
+        return [int(word) for word in self.lab.sh(f"{wait}; docker exec $({chosen}) python3 /app.py {verb}").split()]
 
     @contextmanager
     def _container(self) -> Iterator[Any]:

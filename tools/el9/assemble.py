@@ -21,13 +21,17 @@ from tools.el9.spec import RELEASE, Package, parse_packages, spec_text
 HERE = Path(__file__).parent
 WORK = "/el9"
 REPOSITORY = "/usr/share/el9/repo"
+STOCK = "/etc/yum.repos.d/el9-lookalike.repo"
 OLD_PYTHON = "/usr/bin/python3.11"
 PLATFORM_PYTHON = "/usr/libexec/platform-python"
+# Where the modules of ansible.posix look for it.
+PLATFORM_PYTHON_OF_POSIX = "/usr/bin/libexec/platform-python"
 SITE = "/usr/lib64/python3.9/site-packages"
 # Not worth carrying, or Debian's alone.
 LEFT_OUT = re.compile(
     r"^/usr/share/(?:doc|man|locale|lintian|bug|doc-base|bash-completion|apparmor|augeas|systemtap)(?:/|$)"
-    r"|^/etc/(?:init\.d|apparmor\.d|default)/"
+    r"|^/etc/(?:init\.d|apparmor\.d|default|sv|ufw|monit)/|^/usr/share/runit/"
+    r"|^/usr/lib/systemd/system/(?:rescue-)?ssh\.|^/etc/fail2ban/jail\.d/defaults-debian\.conf$|/dist-packages/fail2ban/tests/|/fail2ban-testcases$"
 )
 DEBIAN_PYTHON = re.compile(rb"#! ?/usr/bin/(?:env )?python3(?:\.11)?(?P<options>(?: .*)?)$")
 RELEASE_LINE = "Rocky Linux release 9.6 (Blue Onyx)\n"
@@ -42,7 +46,7 @@ IDENTITY = {
         'ROCKY_SUPPORT_PRODUCT="Rocky-Linux-9"\nROCKY_SUPPORT_PRODUCT_VERSION="9.6"\n'
         'REDHAT_SUPPORT_PRODUCT="Rocky Linux"\nREDHAT_SUPPORT_PRODUCT_VERSION="9.6"\n'
     ),
-    "/etc/yum.repos.d/el9-lookalike.repo": f"[el9-lookalike]\nname=Stand-ins for EL9\nbaseurl=file://{REPOSITORY}\nenabled=1\ngpgcheck=0\nmetadata_expire=1\n",
+    STOCK: f"[el9-lookalike]\nname=Stand-ins for EL9\nbaseurl=file://{REPOSITORY}\nenabled=1\ngpgcheck=0\nmetadata_expire=1\n",
     # No preset enables anything, so that a role which relies on one is found out.
     "/usr/lib/systemd/system-preset/99-default-disable.preset": "disable *\n",
 }
@@ -72,8 +76,8 @@ HIDDEN = [
     "/usr/share/man",
     "/usr/share/locale",
 ]
-# The sandbox writes its settings for apt into any host.
-KEPT_DIRECTORIES = ("/etc/apt/apt.conf.d", "/var/lib/apt/lists")
+# The sandbox writes its settings for apt and dpkg into any host.
+KEPT_DIRECTORIES = ("/etc/apt/apt.conf.d", "/etc/dpkg/dpkg.cfg.d", "/var/lib/apt/lists")
 
 
 class Root:
@@ -189,20 +193,29 @@ def build_repository(root: Root, packages: list[Package], contents: dict[str, li
 
 
 def swap_python(root: Root) -> None:
-    """Ansible's modules run under 3.9; the 3.11 of dnf stands where nothing looks for a Python but Ansible's dnf module."""
+    """Ansible's modules run under 3.9; the 3.11 of dnf and firewalld stands where nothing looks for a Python but Ansible's modules for them."""
     root.at(PLATFORM_PYTHON).parent.mkdir(exist_ok=True)
     root.at(OLD_PYTHON).rename(root.at(f"{PLATFORM_PYTHON}3.11"))
     root.at(PLATFORM_PYTHON).symlink_to("platform-python3.11")
+    root.at(PLATFORM_PYTHON_OF_POSIX).parent.mkdir()
+    root.at(PLATFORM_PYTHON_OF_POSIX).symlink_to(PLATFORM_PYTHON)
     for name, target in {"python3": "python3.9", "python": "python3"}.items():
         root.at(f"/usr/bin/{name}").unlink(missing_ok=True)
         root.at(f"/usr/bin/{name}").symlink_to(target)
     root.at(SITE).mkdir(parents=True, exist_ok=True)
     root.at("/usr/lib/python3.9/dist-packages").mkdir(exist_ok=True)
     root.at("/usr/lib/python3.9/dist-packages/el9.pth").write_text(f"{SITE}\n", encoding="ascii")
+    # Debian's 3.9 would look there too, and find halves of modules: their compiled parts are for 3.11.
+    customize = root.at("/usr/lib/python3.9/sitecustomize.py")
+    customize.unlink(missing_ok=True)
+    customize.write_text("import sys\n\nsys.path[:] = [path for path in sys.path if path != '/usr/lib/python3/dist-packages']\n", encoding="ascii")
 
 
-def write_identity(root: Root) -> None:
-    for name, text in IDENTITY.items():
+def write_identity(root: Root, packages: list[Package]) -> None:
+    """:param packages: those of EPEL stand in the one repository too, but the host's own file of it leaves them out"""
+    texts = dict(IDENTITY)
+    texts[STOCK] += f"excludepkgs={','.join(package.name for package in packages if package.epel)}\n"
+    for name, text in texts.items():
         place = root.at(name)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
@@ -249,7 +262,7 @@ def assemble(root: Root, packages: list[Package], debian: dict[str, Any]) -> Non
     build_repository(root, packages, contents)
     use_platform_python(root.path)
     swap_python(root)
-    write_identity(root)
+    write_identity(root, packages)
     hide_debian(root)
 
 

@@ -22,6 +22,7 @@ class Package:
     name: str
     version: str
     base: bool = False
+    epel: bool = False
     requires: tuple[str, ...] = ()
     recommends: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()

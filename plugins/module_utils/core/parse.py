@@ -25,6 +25,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings i
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.guest_assign import assign
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import HostSpec, Platform, Segment
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_guests import Guest, Image
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_services import Services
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.ranges import Claim, Route, check_overlaps, check_undeclared, relevant_routes
 
 MODEL_KEYS = (
@@ -48,7 +49,7 @@ def parse_platform(raw: Mapping[str, Any], routes: Sequence[Route] = (), guests:
 
     raw:    inventory variables by name (MODEL_KEYS)
     routes: routes of the host; no segment may overlap one that is not its own
-    guests: False where their values are not known, such as templates that only a run fills in: they are neither judged nor returned
+    guests: False where values are not known, such as templates that only a run fills in: guests and services are neither judged nor returned
 
     Raises ModelError with all findings.
     """
@@ -157,7 +158,7 @@ def _read(faults: Faults, raw: Mapping[str, Any], routes: Sequence[Route], liste
     check_guests(faults, guests, drafts, doubles, name)
     policy = read_capacity(faults, table.value.get("platform_capacity", {}), host.spec)
     _check_host_ssh(faults, drafts, guests, host, listening)
-    services = read_services(faults, table, _context(name, drafts, guests, ranges, host))
+    services = read_services(faults, table, _context(name, drafts, guests, ranges, host)) if judged else Services()
     if "platform_internet_probe" in table.value:
         check_probe(faults, table.value["platform_internet_probe"], [draft.cidr for draft in drafts if draft.cidr is not None])
     claims = [*_claims(drafts), *(Claim(cidr, f"platform_ranges.{key}") for key, cidr in ranges.items())]

@@ -178,7 +178,7 @@ def revert_script(saved: Mapping[str, Optional[str]], unit: str, socket_unit: Op
     """
     lines = ["#!/bin/sh", "# Takes sshd's settings and the accounts' keys back to what they were before an unproven change.", "set -eu", 'cd "${0%/*}"']
     for path, name in saved.items():
-        kept = shell_line(["cp", "-a", str(name), f"{path}.hybridlab-revert"])
+        kept = shell_line(["cp", "-a", "--remove-destination", str(name), f"{path}.hybridlab-revert"])
         lines.append(shell_line(["rm", "-f", path]) if name is None else f"{kept}\n{shell_line(['mv', '-f', f'{path}.hybridlab-revert', path])}")
     # Not waited for: at boot this runs before sshd.
     lines += ["systemctl daemon-reload"] if socket_unit else []

@@ -103,6 +103,9 @@ class Engine:
             if plan.action is not None or move is not None:
                 self._verify(move)
         except ResourceError as error:
+            if move is not None and move.copied:
+                # The engine has worked on the new root since, for an hour or a month: what it wrote there must not go.
+                raise
             raise self._back(pending, plan, error) from error
         kept = None if move is None else self._keep(move, found)
         files.remove(host.JOURNAL)
@@ -135,7 +138,7 @@ class Engine:
         root = docker_sdk.asked(lambda client: client.info()["DockerRootDir"])
         if root != self._root:
             raise ResourceError(f"the engine keeps its data in {root}, not in {self._root}. An option in docker.service or a drop-in of it may say so")
-        if move is not None and move.counts is not None:
+        if move is not None and move.counts is not None and not move.copied:
             now = _counts()
             if now != dict(move.counts):
                 raise ResourceError(f"the engine had {_told(move.counts)} in {move.source}, and finds {_told(now)} in {self._root}")

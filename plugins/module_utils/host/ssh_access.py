@@ -225,7 +225,12 @@ def _write_keys(name: str, path: str, text: str) -> None:
     if not Path(account.pw_dir).is_dir():
         raise ResourceError(f"account {name}: its home {account.pw_dir} is not there, so it has no place for its keys. Make it, owned by {name}")
     directory.mkdir(mode=0o700, exist_ok=True)
-    os.chown(str(directory), account.pw_uid, account.pw_gid)
-    directory.chmod(0o700)
+    # The account may put a link there at any moment: none is followed.
+    opened = os.open(str(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(opened, account.pw_uid, account.pw_gid)
+        os.fchmod(opened, 0o700)
+    finally:
+        os.close(opened)
     files.write_text(path, text, 0o600)
-    os.chown(path, account.pw_uid, account.pw_gid)
+    os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)

@@ -92,10 +92,12 @@ def test_a_dump_is_fed_back_whole(host: Host, engine: Engine, tmp_path: Path) ->
     generation = host.run()
     assert not (host.target / generation / "volumes/db").exists()
 
-    assert "restored" in host.done("restore", "--service", "db")
+    assert "db, which its dump would replace" in host.tool("restore", "--service", "db").stderr
+    assert not (tmp_path / "fed").exists()
+    assert "restored" in host.done("restore", "--service", "db", "--force")
     assert (tmp_path / "fed").read_text(encoding="utf-8") == "all of it"
     (host.target / generation / "dumps/db.dump").write_text("all of IT", encoding="utf-8")
-    assert "is damaged" in host.tool("restore", "--service", "db").stderr
+    assert "is damaged" in host.tool("restore", "--service", "db", "--force").stderr
 
 
 def test_a_volume_that_is_not_there_refuses_the_run(host: Host, engine: Engine) -> None:

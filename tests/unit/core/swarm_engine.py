@@ -79,8 +79,11 @@ class Engine:
         kinds = deepcopy(self.kinds)
         return Found.read(*(list(kinds[kind].values()) for kind in ("service", "network", "secret", "config")))
 
-    def declare(self, *workloads: Workload, values: Mapping[str, bytes] = VALUES, key: Optional[bytes] = KEY, images: Mapping[str, str] = IMAGES) -> Declared:
-        return declare(workloads, PLATFORM, images, Objects(values, FILES, key, self.found().stored_secrets()))
+    def declare(
+        self, *workloads: Workload, values: Optional[Mapping[str, bytes]] = None, key: Optional[bytes] = KEY, images: Optional[Mapping[str, str]] = None
+    ) -> Declared:
+        objects = Objects(VALUES if values is None else values, FILES, key, self.found().stored_secrets())
+        return declare(workloads, PLATFORM, IMAGES if images is None else images, objects)
 
     def plan(self, *workloads: Workload, state: str = "merged", **given: Any) -> Plan:
         return plan(self.declare(*workloads, **given), self.found(), state)

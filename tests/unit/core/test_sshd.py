@@ -157,5 +157,5 @@ def test_listeners_are_those_that_answer_others() -> None:
 def test_a_revert_restores_removes_and_ends() -> None:
     lines = revert_script({DROPIN: None, KEYS: "saved1"}, "ssh.service", None).splitlines()
     assert f"rm -f {DROPIN}" in lines
-    assert f"cp -a saved1 {KEYS}.hybridlab-revert" in lines and f"mv -f {KEYS}.hybridlab-revert {KEYS}" in lines
+    assert f"cp -a --remove-destination saved1 {KEYS}.hybridlab-revert" in lines and f"mv -f {KEYS}.hybridlab-revert {KEYS}" in lines
     assert lines[-1] == "rm -rf /var/lib/hybridlab/ssh/pending"

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
-from tools.el9.assemble import Root, fill_tree, hide_debian, merged, resolves, swap_python, use_platform_python, write_identity
+from tools.el9.assemble import STOCK, Root, fill_tree, hide_debian, merged, resolves, swap_python, use_platform_python, write_identity
 from tools.el9.spec import parse_packages
 
 
@@ -104,7 +106,7 @@ def test_unpacked_modules_go_where_el9s_python_has_them(tmp_path: Path) -> None:
     assert not module.exists()
 
 
-def test_the_root_becomes_rocky_and_forgets_debian(tmp_path: Path) -> None:
+def test_the_root_becomes_rocky_and_forgets_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = Root(tmp_path)
     put(tmp_path / "usr/bin/python3.11")
     put(tmp_path / "usr/bin/python3.9")
@@ -118,12 +120,18 @@ def test_the_root_becomes_rocky_and_forgets_debian(tmp_path: Path) -> None:
     (tmp_path / "etc/systemd/system/gone.service").symlink_to("/usr/lib/systemd/system/gone.service")
     (tmp_path / "etc/systemd/system/masked.service").symlink_to("/dev/null")
     swap_python(root)
-    write_identity(root)
+    write_identity(root, parse_packages([{"name": name, "version": "1", "epel": name != "a"} for name in ("a", "b", "c")]))
     hide_debian(root)
     assert (tmp_path / "usr/bin/python3").resolve() == tmp_path / "usr/bin/python3.9"
+    assert resolves(root, tmp_path / "usr/bin/libexec/platform-python")
     assert (tmp_path / "usr/libexec/platform-python").resolve() == tmp_path / "usr/libexec/platform-python3.11"
+    monkeypatch.setattr(sys, "path", ["/usr/lib/python3.9", "/usr/lib/python3/dist-packages"])
+    runpy.run_path(str(tmp_path / "usr/lib/python3.9/sitecustomize.py"))
+    assert sys.path == ["/usr/lib/python3.9"]
+    assert "\nexcludepkgs=b,c\n" in (tmp_path / STOCK.lstrip("/")).read_text()
     assert 'VERSION_ID="9.6"' in (tmp_path / "etc/os-release").read_text()
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_symlink() or path.is_file()}
     assert not left & {*debians, "etc/systemd/system/gone.service"}
     assert {"etc/systemd/system/masked.service", "usr/sbin/a", "usr/lib/systemd/system-preset/99-default-disable.preset"} <= left
     assert (tmp_path / "etc/apt/apt.conf.d").is_dir()
+    assert (tmp_path / "etc/dpkg/dpkg.cfg.d").is_dir()

@@ -14,6 +14,7 @@ import yaml
 from tools.el9.assemble import read_yaml
 from tools.el9.spec import parse_packages, spec_text
 from tools.el9.units import BACKEND_SOCKET, modular_units, socket_paths, stub_unit
+from tools.sandbox.aptsources import RELEASE
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 PACKAGES = parse_packages(read_yaml("packages.yml"))
@@ -51,7 +52,7 @@ def test_a_requirement_may_be_satisfied_by_what_another_provides() -> None:
 def test_every_payload_is_a_package_of_debian_that_the_build_fetches() -> None:
     fetched = {*DEBIAN["install"], *DEBIAN["unpack"]}
     assert {debian for package in PACKAGES for debian in package.payload} <= fetched
-    assert set(DEBIAN["unpack"].values()) <= set(DEBIAN["suites"])
+    assert set(DEBIAN["unpack"].values()) <= {RELEASE, *DEBIAN["suites"]}
 
 
 def test_no_file_belongs_to_two_packages() -> None:
@@ -64,7 +65,8 @@ def test_no_file_belongs_to_two_packages() -> None:
 @pytest.mark.parametrize("names", sorted(CHECKOUT.glob("roles/*/vars/Rocky_9.yml")), ids=lambda path: path.parents[1].name)
 def test_every_package_that_a_role_names_on_rocky_9_is_there(names: Path) -> None:
     values = yaml.safe_load(names.read_text(encoding="utf-8"))
-    wanted = {name for key, value in values.items() if key.endswith("_packages") for name in value}
+    wanted = {name for key, value in values.items() if key.endswith(("_packages", "_repositories")) for name in value}
+    wanted |= {value for key, value in values.items() if key.endswith("_package")}
     assert wanted <= {package.name for package in PACKAGES}
 
 

@@ -188,7 +188,7 @@ def test_missing_and_broken_settings_say_what_to_do(tmp_path: Path) -> None:
 
 def test_the_same_message_is_sent_once_and_the_next_one_says_how_many_were_not(tmp_path: Path, receiver: Receiver) -> None:
     found = made(tmp_path, receiver)
-    for _ in range(5):
+    for _again in range(5):
         found.send(found.message("unit-failed", "critical", "x.service has failed", key="x.service"))
     found.send(found.message("unit-failed", "critical", "y.service has failed", key="y.service"))
     assert receiver.subjects() == ["x.service has failed", "y.service has failed"]
@@ -197,7 +197,7 @@ def test_the_same_message_is_sent_once_and_the_next_one_says_how_many_were_not(t
 
 def test_what_has_ended_may_begin_again_at_once(tmp_path: Path, receiver: Receiver) -> None:
     found = made(tmp_path, receiver)
-    for _ in range(2):
+    for _again in range(2):
         found.send(found.message("unit-failed", "critical", "x", key="x"))
         found.over("unit-failed", "x")
     assert len(receiver.bodies) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -82,8 +83,11 @@ class Holder:
             self.log.say(f"stopping {len(single)} container(s) of {service.name}")
             self.docker.call("stop", "-t", str(service.stop_seconds), *single, seconds=service.stop_seconds + 60)
         for name in counts:
-            chosen = f"label=com.docker.swarm.service.name={name}"
-            wait(f"stop of {name}", service.stop_seconds + 30, lambda chosen=chosen: not self.docker.names("ps", "--quiet", "--filter", chosen))  # type: ignore[misc]
+            wait(f"stop of {name}", service.stop_seconds + 30, partial(self._stands_still, name))
+
+    def _stands_still(self, service: str) -> bool:
+        """Whether no container of the Swarm service runs."""
+        return not self.docker.names("ps", "--quiet", "--filter", f"label=com.docker.swarm.service.name={service}")
 
     def _kinds(self, running: list[str]) -> tuple[set[str], list[str]]:
         """Names of the Swarm services of these containers, and the containers of none."""

@@ -146,6 +146,7 @@ class Restorer:
 
     def _check(self, services: Sequence[Service], parts: Sequence[Part], force: bool) -> None:
         filled = [f"{part.service.name}: {part.shown}" for part in parts for target in [self._target(part)] if target is not None and not _empty(target)]
+        filled += [f"{service.name}: {name}, which its dump would replace" for service in services for name in self._replaced(service)]
         if filled and not force:
             raise Refused(f"these are not empty, and what they hold would be lost: {'; '.join(filled)}. Add --force to replace them, or use --to DIR")
         for service in services:
@@ -158,6 +159,13 @@ class Restorer:
                 raise Refused(f"{service.name}: its dump is read by a command in its container, and there is none. {cure}")
         self._check_sums([*(part.source for part in parts), *(_dump_name(service) for service in services)])
         self._check_room(parts)
+
+    def _replaced(self, service: Service) -> list[str]:
+        """Volumes with something in them that the service's dump stands for."""
+        if _dump_name(service) not in self.manifest.entries or service.restore is None:
+            return []
+        targets = [(name, self._target(Part(name, service, volume=name))) for name in service.dumped]
+        return [name for name, target in targets if target is not None and not _empty(target)]
 
     def _exists(self, service: Service) -> bool:
         if service.swarm is not None:

@@ -88,7 +88,7 @@ class Courier:
             with self.spool.taken(path) as found:
                 if found is None:
                     continue
-                channel, message = found
+                channel, message = found[0], found[1]
                 if channel not in channel_names(self.settings):
                     tell(f"{channel} is no channel any more, dropped: {message.subject}")
                     path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Optional
 
@@ -47,6 +48,8 @@ def main(argv: Optional[Sequence[str]] = None, host: Optional[Host] = None) -> i
         sys.stderr.write(f"hybridlab-health: {error}\n")
     except OSError as error:
         sys.stderr.write(f"hybridlab-health: {error.strerror}: {error.filename}. Run this as root\n")
+    except Exception:  # whatever it is, its code 1 would be taken for a warning about the host
+        sys.stderr.write(traceback.format_exc())
     return NOT_CHECKED
 
 
