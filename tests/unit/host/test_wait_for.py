@@ -91,10 +91,10 @@ def test_an_open_port_is_not_yet_ssh(conn: Any, closed_port: int) -> None:
     assert f"wait_for: ssh was not reached within 0.6 s: no SSH at 127.0.0.1 port {closed_port} (connection refused)" in message
     assert 0.6 <= took < 2
     mute = Server()
-    message, _took = failed(conn, "web", "ssh", 0.6, ssh=("127.0.0.1", mute.port))
+    message, _took = failed(conn, "web", "ssh", 3, ssh=("127.0.0.1", mute.port))
     assert "(the connection was closed before a banner came)" in message
     web = Server(b"x" * 9000)
-    message, _took = failed(conn, "web", "ssh", 0.6, ssh=("127.0.0.1", web.port))
+    message, _took = failed(conn, "web", "ssh", 3, ssh=("127.0.0.1", web.port))
     assert "(what answers there is no SSH server)" in message
     slow = Server(b"SSH-2.0-late\r\n", pause=30)
     message, took = failed(conn, "web", "ssh", 1.5, ssh=("127.0.0.1", slow.port))
