@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,11 @@ class Server:
                 caller, _address = self.listener.accept()
             except OSError:
                 return
-            for part in greeting:
-                time.sleep(pause)
-                caller.sendall(part)
-            caller.close()
+            # Who has seen enough hangs up.
+            with caller, suppress(OSError):
+                for part in greeting:
+                    time.sleep(pause)
+                    caller.sendall(part)
 
 
 @pytest.fixture
