@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 from typing import Optional
 
 _PATIENCE = 10.0  # seconds for one attempt; a server under emulation takes long for its banner
+_NO_ATTEMPT = "no attempt yet"
 _MOST_GREETING = 8192  # bytes before and with the banner; RFC 4253 4.2 sets no limit to the lines before it
 
 _ETHER_ARP, _ETHER_IPV4, _REQUEST, _REPLY = 0x0806, 0x0800, 1, 2  # RFC 826
@@ -28,7 +29,7 @@ class SshLook:
     def __init__(self, address: str, port: int) -> None:
         self.address = address
         self.port = port
-        self.trouble = "no attempt yet"
+        self.trouble = _NO_ATTEMPT
         self._socket: Optional[socket.socket] = None
         self._begun = 0.0
         self._connected = False
@@ -84,7 +85,9 @@ class SshLook:
         if code:
             raise OSError(code, os.strerror(code))
         self._connected = True
-        self.trouble = "connected, but the server sent no banner yet"
+        if self.trouble == _NO_ATTEMPT:
+            # Later attempts say so only when they last: what became of the one before tells more.
+            self.trouble = "connected, but the server sent no banner yet"
         return True
 
     def _wait_on(self, what: str) -> None:
