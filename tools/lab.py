@@ -32,10 +32,12 @@ look around:
     virsh list                                             the guests; virsh console web enters one, Ctrl+] leaves it
     virsh net-list --all                                   the networks
     nft list table inet hybridlab_segments                 the rules, with a counter for each pair
+    docker stack services demo                             the workloads; curl 127.0.0.1:8080 asks one of them
   .venv/bin/ansible-playbook site.yml -i {inventory}       run it again: changed=0
   .venv/bin/ansible-playbook playbooks/verify.yml -i {inventory}   measure again
   .venv/bin/ansible -i {inventory} guests -m ping           every guest, through the host's forwards
   make status PLATFORM=sandbox                             one screen of everything
+  make validate PLATFORM=sandbox                           every check against the model; without a disk, the backup's fail
 remove it: make lab-down"""
 
 
