@@ -8,13 +8,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import plain
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse_workloads import parse_secrets
+from ansible_collections.hybridlab.platform.plugins.plugin_utils import secret_values
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -24,26 +21,10 @@ def _for_swarm(workloads: Rows) -> list[dict[str, Any]]:
     return [workload for workload in found if workload.get("target", "swarm") == "swarm"]
 
 
-def _read(where: str, value: str) -> bytes:
-    path = Path(value).expanduser()
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = f"{where}: found {value}, which cannot be read on the machine that runs Ansible ({error.strerror})"
-        raise AnsibleFilterError(f"{reason}. Make the file, or correct the path.") from error
-
-
 def workload_secrets(secrets: Mapping[str, Any], workloads: Rows) -> str:
     names = {use if isinstance(use, str) else use["name"] for workload in _for_swarm(workloads) for use in workload.get("secrets") or ()}
-    try:
-        known = {secret.name: secret for secret in parse_secrets({name: secrets[name] for name in secrets if name in names})}
-    except ModelError as error:
-        raise AnsibleFilterError(str(error)) from error
-    values: dict[str, str] = {}
-    for name, secret in sorted(known.items()):
-        data = secret.value.encode() if secret.value is not None else _read(f"platform_secrets[{name}].file", secret.file or "")
-        values[name] = base64.b64encode(data).decode()
-    return json.dumps(values)
+    found = secret_values.values(secrets, names)
+    return json.dumps({name: base64.b64encode(value).decode() for name, value in found.items()})
 
 
 def workload_files(workloads: Rows) -> dict[str, str]:
@@ -52,7 +33,7 @@ def workload_files(workloads: Rows) -> dict[str, str]:
         for use in workload.get("configs") or ():
             if "file" in use:
                 where = f"platform_workloads[{workload.get('name')}].configs[{use.get('name')}].file"
-                found[use["file"]] = base64.b64encode(_read(where, use["file"])).decode()
+                found[use["file"]] = base64.b64encode(secret_values.content(where, use["file"])).decode()
     return found
 
 

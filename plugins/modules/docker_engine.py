@@ -15,11 +15,13 @@ description:
     C(platform_docker) declares.
   - >-
     The host's own C(dockerd) judges the new file before anything is changed. Where the engine does not start with it after all, the old file comes back,
-    the engine is started with it, and the module fails with the engine's words.
+    the engine runs with it if it ran before, and the module fails with the engine's words.
   - >-
     Where the data root changes and the one in use holds something, the engine is stopped, the data are copied with rsync, and the engine is started and asked
     whether it has as many containers, images, volumes and networks as before. The old directory is kept beside the new one under the name
     C(<old>.backup-<day>), or left in its place where it is a mount point. A copy that was cut short is finished by the next run.
+  - >-
+    An engine that keeps images or containers in containerd's store, and is declared to use its own, is refused: it would start without them.
   - An engine whose service is told to answer on the network is refused, and so is a host on which anybody answers on port 2375 or 2376.
 author:
   - hybridlab.platform contributors (@hybridlab)

@@ -12,31 +12,43 @@ version_added: 0.1.0
 description:
   - Brings many files to a declared content and mode in one process, each in one step that survives a power cut. They belong to root.
   - A task for each file would take a hundred times as long.
+  - Sets single values in files that belong to somebody else, and the modes of files and directories that are there.
+  - After a change below C(/etc/systemd/system) systemd reads its units anew, so that the next restart of a unit is one with the new files.
 author:
   - hybridlab.platform contributors (@hybridlab)
 extends_documentation_fragment:
   - hybridlab.platform.resource
 options:
   config:
-    description: The files.
+    description: The files, in the order in which they are written.
     type: list
     elements: dict
     default: []
     suboptions:
       path:
-        description: Where the file stands.
+        description: Where the file stands, or a directory of which only the mode is kept.
         type: path
         required: true
       content:
         description: Its whole text.
         type: str
-        required: true
-      mode:
-        description: Its permissions, in octal digits.
+      values:
+        description: Keys with the values that they shall have in the file. Other lines stay.
+        type: dict
+      separator:
+        description: What stands between a key and its value in a line that is written.
         type: str
-        default: "0644"
+        default: " "
+      mode:
+        description:
+          - Its permissions, in octal digits.
+          - Left out, a file with O(config[].content) gets V(0644). One with O(config[].values) keeps its own, and a new one gets V(0644).
+          - With neither O(config[].content) nor O(config[].values) only the mode is kept, of what is there.
+        type: str
       validate:
-        description: A command that must accept the content before the file is replaced. The word C(%s) becomes the name of a file with the content.
+        description:
+          - A command that must accept the text before the file is replaced. The word C(%s) becomes the name of a file with the text.
+          - What comes earlier in the list is in its place by then.
         type: list
         elements: str
         default: []
@@ -56,9 +68,14 @@ options:
         type: path
         required: true
       mode:
-        description: Its permissions, in octal digits.
+        description: Its permissions, in octal digits. Left out, a directory that is there keeps its own, and a new one gets V(0755).
         type: str
-        default: "0755"
+      uid:
+        description: Number of the user whose it is; with O(directories[].gid). The host need not have a name for it, such as for a user of a container.
+        type: int
+      gid:
+        description: Number of its group; with O(directories[].uid).
+        type: int
       exclusive:
         description: Whether what is in it and not declared is removed, such as a module of an older version.
         type: bool
@@ -66,7 +83,7 @@ options:
   state:
     description:
       - V(merged) makes the files as declared.
-      - V(deleted) removes the files and the exclusive directories.
+      - V(deleted) removes the files with O(config[].content), and the exclusive directories. Other people's files stay as they are.
       - V(gathered) only reports.
     type: str
     choices: [merged, deleted, gathered]
@@ -84,12 +101,17 @@ EXAMPLES = r"""
       - path: /etc/logrotate.d/tool
         content: "{{ lookup('ansible.builtin.template', 'tool.logrotate.j2') }}"
         validate: [/usr/sbin/logrotate, --debug, "%s"]
+      - path: /etc/login.defs
+        values: {PASS_MAX_DAYS: 365, UMASK: "027"}
+        separator: "\t"
+      - path: /etc/crontab
+        mode: "0600"
     secrets: "{{ [{'path': '/etc/hybridlab/tool.json', 'content': {'token': tool_token} | to_json}] | to_json }}"
 """
 
 RETURN = r"""
 before:
-  description: Each path as found. Of a content a digest is given.
+  description: Each path as found, without those of which only the mode is kept and that are not there. Of a content a digest is given.
   returned: always
   type: list
   elements: dict
@@ -128,9 +150,27 @@ def _mode(path: str, text: str) -> int:
 
 
 def _file(row: dict[str, Any], secret: bool) -> File:
-    path = row["path"]
-    mode = _mode(f"config[{path}]", row.get("mode") or ("0600" if secret else "0644"))
-    return File(path, row["content"], mode, secret, tuple(row.get("validate") or ()))
+    path, content, values = row["path"], row.get("content"), row.get("values") or {}
+    mode = row.get("mode") or (None if content is None else "0600" if secret else "0644")
+    if content is not None and values:
+        raise ResourceError(f"config[{path}]: has content and values. Give the whole text, or single values of it")
+    if content is None and not values and mode is None:
+        raise ResourceError(f"config[{path}]: says nothing of the file. Give its content, values or mode")
+    return File(
+        path=path,
+        content=content,
+        mode=None if mode is None else _mode(f"config[{path}]", mode),
+        values={key: str(value) for key, value in values.items()},
+        separator=row.get("separator") or " ",
+        secret=secret,
+        validate=tuple(row.get("validate") or ()),
+    )
+
+
+def _directory(row: dict[str, Any]) -> Directory:
+    mode, uid, gid = row["mode"], row["uid"], row["gid"]
+    owner = None if uid is None or gid is None else (uid, gid)
+    return Directory(row["path"], None if mode is None else _mode(f"directories[{row['path']}]", mode), row["exclusive"], owner)
 
 
 def _secret_files(text: str) -> list[File]:
@@ -144,7 +184,7 @@ def _secret_files(text: str) -> list[File]:
 def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     files = [_file(row, False) for row in params["config"]] + (_secret_files(params["secrets"]) if params["secrets"] else [])
-    directories = [Directory(row["path"], _mode(f"directories[{row['path']}]", row["mode"]), row["exclusive"]) for row in params["directories"]]
+    directories = [_directory(row) for row in params["directories"]]
     unique([{"path": path} for path in [*(item.path for item in directories), *(file.path for file in files)]], "path", "config")
     found, strays = host_files.read(files, directories)
     planned = (plan_removal if params["state"] == "deleted" else plan)(files, directories, found, strays)
@@ -168,8 +208,10 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0644"},
+                    "content": {"type": "str"},
+                    "values": {"type": "dict"},
+                    "separator": {"type": "str", "default": " "},
+                    "mode": {"type": "str"},
                     "validate": {"type": "list", "elements": "str", "default": []},
                 },
             },
@@ -180,9 +222,12 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
-                    "mode": {"type": "str", "default": "0755"},
+                    "mode": {"type": "str"},
+                    "uid": {"type": "int"},
+                    "gid": {"type": "int"},
                     "exclusive": {"type": "bool", "default": False},
                 },
+                "required_together": [("uid", "gid")],
             },
             "state": {"type": "str", "choices": ["merged", "deleted", "gathered"], "default": "merged"},
         },

@@ -46,6 +46,9 @@ options:
       - A network that the host routes to an interface of Docker, libvirt or a VPN must lie in one of C(platform_ranges). Guests could reach it otherwise.
       - No C(ssh_port) may be one on which the host itself listens (C(/proc/net/tcp), C(/proc/net/tcp6)), because the forward would take it over.
         What listens on a loopback address only is not affected by a forward and does not count.
+      - >-
+        No port that a workload publishes may be one on which something other than Docker listens, at whatever address, because Docker could not bind it then.
+        The message names the program, so the module needs root's rights.
       - The distribution and version must be those of C(platform_host), where these are set (C(/etc/os-release)). The distribution has the name
         that Ansible has for it. The version V(9) means V(9.6) too.
       - Cores, threads, memory and filesystems must have the sizes of C(platform_host) at least. Memory (C(MemTotal) in MiB) and
@@ -132,12 +135,14 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.capacity import Means
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_guests import compare_means
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_listeners import compare_listeners, swarm_ports
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import Finding, ModelError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.hardware import compare_hardware
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import check_platform, parse_platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.relation import INTERNET, allowed_pairs
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.files import is_file
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.listeners import read_listeners
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.system import read_hardware, read_listening, read_routes
 
 
@@ -159,6 +164,8 @@ def check(model: dict[str, Any], host: bool, files: bool) -> Platform:
         hardware = read_hardware(filesystem.mount for filesystem in platform.host.filesystems)
         findings += [*check_platform(model, read_routes(), read_listening()), *compare_hardware(platform.host, hardware)]
         findings += compare_means(platform, Means(hardware.cores, hardware.memory_mb * 1024))
+        workloads = platform.services.workloads
+        findings += compare_listeners(workloads, read_listeners(swarm_ports(workloads)))
     if findings:
         raise ModelError(findings)
     return platform

@@ -26,7 +26,8 @@ options:
     type: str
     required: true
   measured:
-    description: Results of M(hybridlab.platform.reachability) that are judged too, by the area under which they are listed.
+    description:
+      - Results of M(hybridlab.platform.reachability) and M(hybridlab.platform.port_probes) that are judged too, by the area under which they are listed.
     type: dict
     default: {}
   title:

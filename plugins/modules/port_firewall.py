@@ -85,6 +85,21 @@ options:
     type: str
     choices: [refuse, allow]
     default: refuse
+  allow_disruption:
+    description:
+      - Whether a change may close a port to everybody that is published now and that no workload declares, or, with O(state=deleted), open what is published.
+      - Without it such a change is refused before anything is done, also in check mode. The message names the ports and who publishes them.
+      - >-
+        What counts is what the engine publishes now, and what the table, or else O(path), had closed before. A port that was closed to all is no disruption,
+        nor is one of a workload that was taken out of the model.
+    type: bool
+    default: false
+  ignore_workloads:
+    description:
+      - With O(state=deleted), whether ports of workloads are left out of account.
+      - For check mode and for a look ahead, where the workloads themselves are removed before the table in the real run.
+    type: bool
+    default: false
   path:
     description: Where the rules are kept for the next boot. The file has mode 0600.
     type: path
@@ -92,7 +107,7 @@ options:
   state:
     description:
       - V(merged) makes the table exactly the declared one.
-      - V(deleted) removes the table and the file. What Docker publishes is open to everybody then. Remove the containers first.
+      - V(deleted) removes the table and the file. It is refused while something is published, see O(allow_disruption).
       - V(gathered) reports the table, and how many packets of new connections were admitted and refused.
       - V(rendered) returns the rules without touching any host.
     type: str
@@ -178,18 +193,22 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import published_ports
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_plan import Found
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_ports import ALLOW, REFUSE, TABLE, compile_ports, counted
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables import Ruleset
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_segments
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.published_now import Publication, refuse_closing, refuse_opening, would_close
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.firewall_table import FirewallTable
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.published_now import published_now
 
 
 class PortFirewall:
     """The states of the module."""
 
     def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
         self.params: dict[str, Any] = module.params
+        self.declared: set[tuple[str, int]] = set()
         self.table = FirewallTable(module, TABLE)
 
     def run(self) -> dict[str, Any]:
@@ -197,14 +216,27 @@ class PortFirewall:
         if state == "gathered":
             return {"changed": False, "gathered": self.table.gathered(), "counters": self._counters()}
         if state == "deleted":
-            return self.table.deleted()
-        ruleset = self._compiled()
-        return self.table.rendered(ruleset) if state == "rendered" else self.table.merged(ruleset)
-
-    def _compiled(self) -> Ruleset:
+            return self.table.deleted(None if self.params["allow_disruption"] else self._keep_closed)
         segments = parse_segments(self.params["segments"]) if self.params["segments"] else ()
-        declared = published_ports.read(self.params["config"], [segment.name for segment in segments])
-        return compile_ports([one.port for one in declared], segments, self._networks(), self.params["undeclared"])
+        ports = [one.port for one in published_ports.read(self.params["config"], [segment.name for segment in segments])]
+        ruleset = compile_ports(ports, segments, self._networks(), self.params["undeclared"])
+        if state == "rendered":
+            return self.table.rendered(ruleset)
+        self.declared = {(port.protocol, port.published) for port in ports}
+        closes = self.params["undeclared"] == REFUSE and not self.params["allow_disruption"]
+        return self.table.merged(ruleset, self._keep_open if closes else None)
+
+    def _keep_open(self, found: Found) -> None:
+        refuse_closing(would_close(self._published(), self.declared, found.live, found.file_text))
+
+    def _keep_closed(self, found: Found) -> None:
+        if found.live is not None:
+            refuse_opening([one for one in self._published() if not (one.ours and self.params["ignore_workloads"])])
+
+    def _published(self) -> list[Publication]:
+        # The program alone tells nothing of an engine: libvirt brings it too.
+        iptables = self.module.get_bin_path("iptables") if self.module.get_bin_path("dockerd") else None
+        return published_now(self.module.run_command, iptables)
 
     def _networks(self) -> list[IPv4Network]:
         networks = []
@@ -237,6 +269,8 @@ def main() -> None:
             "segments": {"type": "list", "elements": "dict", "default": []},
             "networks": {"type": "list", "elements": "str", "default": []},
             "undeclared": {"type": "str", "choices": [REFUSE, ALLOW], "default": REFUSE},
+            "allow_disruption": {"type": "bool", "default": False},
+            "ignore_workloads": {"type": "bool", "default": False},
             "path": {"type": "path", "default": "/etc/hybridlab/ports.nft"},
             "state": {"type": "str", "choices": ["merged", "deleted", "gathered", "rendered"], "default": "merged"},
         },

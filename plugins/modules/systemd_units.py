@@ -110,7 +110,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: The managed properties of each unit as found.
+  description: The managed properties of each unit as found; in check mode those of a unit whose package is not there yet are what O(absent_units) says.
   returned: always
   type: list
   elements: dict
@@ -159,14 +159,15 @@ class UnitManager:
 
     def run(self) -> dict[str, Any]:
         found = self.read()
-        before = describe(self.units, found)
         if self.module.params["state"] == "gathered":
-            return {"changed": False, "before": before, "commands": []}
+            return {"changed": False, "before": describe(self.units, found), "commands": []}
+        if self.module.check_mode and self.module.params["state"] == "merged":
+            found = {name: self.assumed(name, state) for name, state in found.items()}
         plan = self.plan(found)
         if not self.module.check_mode:
             for step in plan.steps:
                 self.apply(step)
-        return result(before, describe(self.units, plan.after), plan.commands, changed=bool(plan.steps), diff=self.module._diff)
+        return result(describe(self.units, found), describe(self.units, plan.after), plan.commands, changed=bool(plan.steps), diff=self.module._diff)
 
     def read(self) -> dict[str, UnitState]:
         systemctl = self.module.get_bin_path("systemctl", required=True)
@@ -185,8 +186,6 @@ class UnitManager:
     def plan(self, found: dict[str, UnitState]) -> Plan:
         if self.module.params["state"] == "deleted":
             return plan_removal(self.units, found)
-        if self.module.check_mode:
-            found = {name: self.assumed(name, state) for name, state in found.items()}
         return plan_units(self.units, found)
 
     def assumed(self, name: str, state: UnitState) -> UnitState:

@@ -58,10 +58,11 @@ true
 
 
 # Ends what a killed run left behind on the host, so that nobody finishes its work: the worst case. (The brackets keep the script from finding itself.)
+# A module that came through a pipe is a Python without arguments.
 KILL_REMOTE = """
 for path in /proc/[0-9]*; do
     pid=${path#/proc/}
-    if tr '\\0' ' ' <"$path/cmdline" 2>/dev/null | grep -q 'Ansiball[Z]_'; then kill -9 "$pid" 2>/dev/null || :; fi
+    if tr '\\0' ' ' <"$path/cmdline" 2>/dev/null | grep -qE 'Ansiball[Z]_|^[^ ]*/python[0-9.]* $'; then kill -9 "$pid" 2>/dev/null || :; fi
 done
 """
 

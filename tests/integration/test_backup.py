@@ -129,6 +129,24 @@ def test_saved_under_load(host: Host) -> None:
     assert host.lab.sh("stat -c %a /mnt/backup/docker/*/dumps/app.dump").strip() == "600"
 
 
+def test_a_foreign_volume_keeps_nothing_else_from_being_saved(host: Host) -> None:
+    whole = host.generations()
+    good = host.status()["last_good"]
+    host.lab.sh("docker volume create --opt type=tmpfs --opt device=tmpfs foreign")
+    host.refused("volume foreign: its data lies elsewhere")
+
+    status = host.status()
+    assert (status["last_good"], status["services"]["app"]) == (good, status["finished"])
+    assert "holds all but this: volume foreign: " in host.lab.sh("journalctl --unit=hybridlab-backup --lines=25 --no-pager")
+    assert "0 differences" in host.lab.sh("hybridlab-backup verify")
+    lacking = next(name for name in host.generations() if name not in whole)
+    assert "volume foreign" in host.lab.sh("hybridlab-backup list")
+    with pytest.raises(CommandFailed):
+        host.lab.sh(f"hybridlab-backup remove {whole[-1]}")
+    host.lab.sh(f"docker volume rm foreign; hybridlab-backup remove {lacking}")
+    assert host.generations() == whole
+
+
 @pytest.mark.parametrize(
     "until",
     ["test -d /mnt/backup/docker/*.partial", "test -e /var/lib/hybridlab/backup/held.json", "test -e /mnt/backup/docker/*.partial/engine/volumes.json"],

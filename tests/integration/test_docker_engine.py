@@ -45,6 +45,20 @@ chmod 0755 /usr/local/bin/rsync
 """
 END_SLOW_RSYNC = 'rm /usr/local/bin/rsync; kill "$(cat /run/slow-rsync.pid)"'
 
+# In the place of systemctl: has the engine started, and does not come back.
+SLOW_SYSTEMCTL = """
+cat >/usr/local/bin/systemctl <<'END'
+#!/bin/sh
+/usr/bin/systemctl "$@"
+code=$?
+[ "$*" = "restart docker.service" ] || exit $code
+echo $$ >/run/slow-systemctl.pid
+exec sleep 300
+END
+chmod 0755 /usr/local/bin/systemctl
+"""
+END_SLOW_SYSTEMCTL = 'rm /usr/local/bin/systemctl; kill "$(cat /run/slow-systemctl.pid)"'
+
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Lab]:
@@ -64,6 +78,15 @@ def docker(**changes: Any) -> tuple[str, str]:
     """Arguments that run a playbook with another platform_docker."""
     declared: dict[str, Any] = yaml.safe_load((VARIABLES / "docker.yml").read_text(encoding="utf-8"))["platform_docker"]
     return "-e", json.dumps({"platform_docker": {**declared, **changes}})
+
+
+def kill_at(lab: Lab, sign: str, *arguments: str) -> None:
+    """Kill a run that has come as far as to make the file ``sign``."""
+    for seconds in (15, 30, 60, 120):  # a busy machine gets later to where it is to be killed
+        assert lab.killed(PLAYBOOK, seconds, *arguments)
+        if lab.sh(f"ls {sign} 2>/dev/null || true"):
+            return
+    raise AssertionError(f"no run came as far as {sign}")
 
 
 def inspected(lab: Lab) -> dict[str, list[IPv4Network]]:
@@ -158,10 +181,7 @@ def test_data_move_to_a_new_root_with_all_that_is_in_it(host: Lab, runs: dict[st
 def test_a_move_that_is_killed_is_finished_by_the_next_run(host: Lab, runs: dict[str, Any]) -> None:
     arguments = docker(data_root="/data/fast/two")
     host.sh(SLOW_RSYNC)
-    for seconds in (15, 30, 60, 120):  # a busy machine gets later to where it is to be killed
-        assert host.killed(PLAYBOOK, seconds, *arguments)
-        if host.sh("ls /run/slow-rsync.pid 2>/dev/null || true"):
-            break
+    kill_at(host, "/run/slow-rsync.pid", *arguments)
     assert host.sh("cat /var/lib/hybridlab/docker-engine.json; ls /data/fast/two; systemctl is-active docker || true").split()[-1] == "inactive"
     host.sh(END_SLOW_RSYNC)
     resumed = host.played(PLAYBOOK, *arguments)
@@ -169,4 +189,18 @@ def test_a_move_that_is_killed_is_finished_by_the_next_run(host: Lab, runs: dict
     assert kept.startswith("/data/fast/one.backup-")
     assert_same(runs["things"], host.sh(FIND_THINGS))
     assert host.sh(f"ls -d {kept} /data/fast/one 2>/dev/null || true").split() == [kept]
+    assert host.played(PLAYBOOK, *arguments).changed == 0
+
+
+def test_what_the_engine_wrote_after_a_killed_move_is_kept(host: Lab, runs: dict[str, Any]) -> None:
+    arguments = docker(data_root="/data/fast/three")
+    host.sh(SLOW_SYSTEMCTL)
+    kill_at(host, "/run/slow-systemctl.pid", *arguments)
+    host.sh(END_SLOW_SYSTEMCTL)
+    assert host.sh("test -e /var/lib/hybridlab/docker-engine.json; docker info -f '{{.DockerRootDir}}'").strip() == "/data/fast/three"
+    host.sh("docker volume create later >/dev/null; echo new >/data/fast/three/volumes/later/_data/here")
+    resumed = host.played(PLAYBOOK, *arguments)
+    assert resumed.task(ENGINE).result["kept"].startswith("/data/fast/two.backup-")
+    assert host.sh("cat /data/fast/three/volumes/later/_data/here; docker volume inspect -f '{{.Name}}' later").split() == ["new", "later"]
+    assert_same(runs["things"], host.sh(FIND_THINGS))
     assert host.played(PLAYBOOK, *arguments).changed == 0

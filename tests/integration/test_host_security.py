@@ -28,6 +28,7 @@ from tools.sandbox.names import INTERNET
 
 NAME = "security"
 OLD_PORT, NEW_PORT, OTHER_PORT, TAKEN_PORT = 2222, 2201, 2202, 2205
+POLICY_FILE = "/etc/firewalld/policies/hybridlab-host.xml"
 POLICY = "Hardened Debian 12 (version 3)"
 # lynis 3.0.8 on the sandbox's bare image with an sshd.
 BARE_INDEX = 62
@@ -120,16 +121,35 @@ def test_keys_without_that_of_the_run_are_taken_back(guarded: Guarded) -> None:
 def test_the_port_moves_under_a_session_that_stays(guarded: Guarded) -> None:
     outcome = guarded.play(OLD_PORT)
     assert outcome.rc == 0, f"{outcome.failures()}\n{outcome.output[-6000:]}"
-    assert "Set ansible_port: 2201" in outcome.output, outcome.failures()
+    # As it happens, and as the role's last word.
+    assert outcome.output.index("Set ansible_port: 2201") < outcome.output.index("Refuse an engine that answers over TCP"), outcome.failures()
+    assert outcome.output.rindex("Set ansible_port: 2201") > outcome.output.index("Refuse an engine that answers over TCP"), outcome.failures()
     assert guarded.host.enters(NEW_PORT)
     assert not guarded.host.enters(OLD_PORT)
     assert guarded.session.stdin is not None and guarded.session.stdout is not None
     guarded.session.stdin.write("still here\n")
     guarded.session.stdin.flush()
     assert guarded.session.stdout.readline() == "still here\n"
-    policy = guarded.lab.sh("cat /etc/firewalld/policies/hybridlab-host.xml")
-    assert f'port="{NEW_PORT}"' in policy and f'port="{OLD_PORT}"' not in policy
-    assert "ssh" not in guarded.lab.sh("firewall-cmd --zone=public --list-services").split()
+    assert only_the_new_port_is_open(guarded.lab)
+
+
+def only_the_new_port_is_open(lab: Lab) -> bool:
+    policy = lab.sh(f"cat {POLICY_FILE}; firewall-cmd --info-policy hybridlab-host")
+    services = lab.sh("firewall-cmd --zone=public --list-services; firewall-cmd --permanent --zone=public --list-services").split()
+    return str(NEW_PORT) in policy and str(OLD_PORT) not in policy and "ssh" not in services
+
+
+def test_what_a_killed_run_has_left_open_is_closed_by_the_next(guarded: Guarded) -> None:
+    guarded.lab.sh(f"""
+        sed -i 's!.*port="{NEW_PORT}".*!&\\n  <port port="{OLD_PORT}" protocol="tcp"/>!' {POLICY_FILE}
+        firewall-cmd --quiet --permanent --zone=public --add-service=ssh
+        firewall-cmd --quiet --reload
+    """)
+    assert not only_the_new_port_is_open(guarded.lab)
+    outcome = guarded.play(NEW_PORT)
+    assert outcome.rc == 0, f"{outcome.failures()}\n{outcome.output[-6000:]}"
+    assert only_the_new_port_is_open(guarded.lab)
+    assert "Set ansible_port" not in outcome.output
 
 
 def test_the_second_run_changes_nothing(guarded: Guarded) -> None:
@@ -163,6 +183,10 @@ def test_ssh_audit_passes_the_host(guarded: Guarded) -> None:
 def test_failures_ban_and_the_ban_can_be_lifted(guarded: Guarded) -> None:
     source = guarded.host.connection["internet_address"]
     guarded.host.key("stranger")
+    # Stands for the notifier of the monitoring.
+    guarded.lab.sh(
+        "printf '#!/bin/sh\\n{ echo \"$@\"; cat; } >>/var/tmp/told\\n' >/root/told.sh; install -m 755 /root/told.sh /usr/local/sbin/hybridlab-notify"
+    )
 
     def banned() -> bool:
         return source in guarded.lab.sh("fail2ban-client get sshd banip")
@@ -174,12 +198,31 @@ def test_failures_ban_and_the_ban_can_be_lifted(guarded: Guarded) -> None:
                 with suppress(subprocess.TimeoutExpired):
                     guarded.host.login(NEW_PORT, key="stranger", user="root")
         until(banned)
+        until(lambda: f"--event ban --subject sshd: {source} banned" in guarded.lab.sh("cat /var/tmp/told 2>/dev/null || true"))
         assert not guarded.host.enters(NEW_PORT)
         assert guarded.lab.sh("firewall-cmd --reload && nft list table inet f2b-table").count(source) == 1
         assert not guarded.host.enters(NEW_PORT)
     finally:
         guarded.lab.sh(f"fail2ban-client set sshd unbanip {source}")
     assert guarded.host.enters(NEW_PORT)
+
+
+def test_who_manages_the_host_is_not_banned_meanwhile(guarded: Guarded) -> None:
+    source = guarded.host.connection["internet_address"]
+
+    def spared() -> bool:
+        return source in guarded.lab.sh("fail2ban-client get sshd ignoreip; fail2ban-client get docker-auth ignoreip")
+
+    assert not spared()
+    guarded.lab.sh(f"fail2ban-client set sshd banip {source}; hybridlab-spare {source} sshd docker-auth")
+    assert spared() and guarded.host.enters(NEW_PORT)
+    assert "hybridlab-spare.timer" in guarded.lab.sh("systemctl list-timers --no-legend")
+    guarded.lab.sh("systemctl restart fail2ban")
+    assert spared()
+    guarded.lab.sh("hybridlab-spare --end")
+    assert not spared()
+    assert "hybridlab-spare" not in guarded.lab.sh("systemctl list-timers --no-legend; ls /run/hybridlab")
+    guarded.lab.sh("hybridlab-spare --end")
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:

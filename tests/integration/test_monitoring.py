@@ -19,6 +19,7 @@ import pytest
 from tests.integration.compare import plan
 from tests.integration.lab import Lab, fresh
 from tests.unit.monitoring import exposition_check
+from tools import playbook
 
 SECRET = "tok3n-nobody-may-see"
 HOOK = "/root/hook"
@@ -186,6 +187,39 @@ def test_what_the_webhook_does_not_take_is_kept_and_sent_later(watched: Watched)
     watched.answer(204)
     assert [(row["event"], row["subject"], row["body"]) for row in watched.watch()] == [("backup", "The backup has failed", "no space left")]
     assert watched.lab.sh("ls /var/lib/hybridlab/notify/spool") == ""
+
+
+def test_mail_that_nobody_takes_is_told(watched: Watched) -> None:
+    # Loopback without a mail server: the message waits.
+    watched.lab.sh("echo SMARTHOST 127.0.0.1 >>/etc/dma/dma.conf; echo lost | sendmail somebody@example.org")
+    watched.lab.sh("for _ in $(seq 50); do ls /var/spool/dma/Q* >/dev/null 2>&1 && break; sleep 0.1; done; touch -d '-2 hours' /var/spool/dma/Q*")
+    found = [row for row in watched.watch() if row["event"] == "mail"]
+    assert [(row["severity"], row["subject"].partition(",")[0]) for row in found] == [("warning", "1 messages wait in the mail queue of this host")]
+    watched.lab.sh("sed -i '/^SMARTHOST/d' /etc/dma/dma.conf; rm -f /var/spool/dma/[MQ]*")
+
+
+def test_a_mail_agent_of_the_hosts_own_stays_and_has_its_queue_watched(watched: Watched) -> None:
+    watched.lab.sh(
+        "export DEBIAN_FRONTEND=noninteractive; echo 'postfix postfix/main_mailer_type select Local only' | debconf-set-selections;"
+        "apt-get install -y -qq --no-install-recommends postfix >/dev/null 2>&1; postconf inet_interfaces=loopback-only; systemctl restart postfix;"
+        "systemctl start hybridlab-health-watch.timer"
+    )
+    outcome = watched.lab.played(MAIN, *watched.arguments)
+    watched.lab.sh("systemctl stop hybridlab-health-watch.timer")
+    assert outcome.changed == 0, outcome.output[-3000:]
+    assert watched.lab.sh("readlink -e /usr/sbin/sendmail").strip() == "/usr/sbin/sendmail"
+    assert "127.0.0.1:25" in watched.lab.sh("ss -Hltn 'sport = :25'")
+    # What is done to it where it is the role's own.
+    script = (playbook.CHECKOUT / "roles/monitoring/files/postfix-local.sh").read_text(encoding="utf-8")
+    run = f"sh -s -- {{}} <<'EOF'\n{script}\nEOF\n"
+    assert [watched.lab.sh(run.format(verb)).split() for verb in ("check", "close", "close")] == [["closed"], ["closed"], []]
+    watched.lab.sh("systemctl restart postfix; postfix check")
+    assert watched.lab.sh("ss -Hltn 'sport = :25'") == ""
+    watched.lab.sh("echo held | sendmail root; for _ in $(seq 100); do grep -sq held /var/mail/root && exit 0; sleep 0.1; done; exit 1")
+    watched.lab.sh("postconf default_transport=smtp defer_transports=smtp; systemctl restart postfix; echo lost | sendmail somebody@example.org")
+    watched.lab.sh("for _ in $(seq 100); do postqueue -j | grep -q '\"deferred\"' && exit 0; sleep 0.1; done; exit 1")
+    text = watched.lab.sh("hybridlab-health daily --format json || [ $? -le 2 ]")
+    assert [row["message"] for row in json.loads(text)["checks"] if row["name"] == "mail_queue"] == ["1 messages wait in the mail queue of this host"]
 
 
 def test_an_unhealthy_container_is_told(watched: Watched) -> None:

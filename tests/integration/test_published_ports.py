@@ -122,6 +122,17 @@ def test_without_the_table_verify_tells_what_docker_opens(host: Lab) -> None:
     assert host.played("playbooks/ports.yml", *ARGUMENTS).changed == 1
 
 
+def test_a_first_load_is_refused_while_it_would_close_what_somebody_publishes(host: Lab) -> None:
+    host.sh("nft delete table inet hybridlab_ports; rm /etc/hybridlab/ports.nft")
+    for mode in (("--check",), ()):
+        told = host.play("playbooks/ports.yml", *mode, *ARGUMENTS)
+        assert told.rc != 0
+        assert "closed to everybody by these rules: 9000/tcp (container hand). Nothing was changed" in told.output
+    assert "hybridlab_ports" not in host.sh("nft list tables")
+    assert host.played("playbooks/ports.yml", *ARGUMENTS, "-e", "published_ports_allow_disruption=true").changed == 1
+    assert host.played("playbooks/ports.yml", *ARGUMENTS).changed == 0
+
+
 def test_rules_that_cannot_be_loaded_close_every_port(host: Lab) -> None:
     host.sh("echo nonsense >>/etc/hybridlab/ports.nft; nft delete table inet hybridlab_ports; systemctl restart hybridlab-ports || true")
     assert host.sh("systemctl is-failed hybridlab-ports").strip() == "failed"
@@ -140,7 +151,11 @@ def test_ports_are_as_declared_after_a_reboot_and_removal_takes_everything_away(
     host.restart()
     serving(host)
     verified(host)
-    host.sh("docker service rm site; docker rm -f web hand")
+    told = host.play("playbooks/teardown.yml", "-e", "teardown=sandbox", *ARGUMENTS)
+    assert told.rc != 0
+    assert "open to everybody without these rules: 8080/tcp (container web), 8081/tcp (container site.1." in told.output
+    assert told.changed == 0
+    host.sh("docker service rm site; docker rm -f web hand; until [ -z $(docker ps -q) ]; do sleep 0.2; done")
     host.played("playbooks/teardown.yml", "-e", "teardown=sandbox", *ARGUMENTS)
     left = host.sh("nft list tables; ls /etc/systemd/system/hybridlab-ports.service /etc/systemd/system/docker.service.d /etc/hybridlab 2>&1 || true")
     assert "hybridlab_ports" not in left

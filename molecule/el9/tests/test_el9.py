@@ -59,7 +59,9 @@ def test_what_epel_has_came_after_epel(host: Any) -> None:
         assert "epel" in host.check_output(f"dnf --quiet repoquery --installed --queryformat '%{{from_repo}}' {name}")
 
 
-@pytest.mark.parametrize("unit", ["sshd.service", "fail2ban.service", "dnf-automatic.timer", "hybridlab-docker-auth.service", "hybridlab-backup.timer"])
+@pytest.mark.parametrize(
+    "unit", ["sshd.service", "fail2ban.service", "dnf-automatic.timer", "hybridlab-docker-auth.service", "hybridlab-ban-tell.path", "hybridlab-backup.timer"]
+)
 def test_what_guards_and_saves_runs_after_a_reboot(host: Any, unit: str) -> None:
     assert host.check_output(f"systemctl is-enabled {unit}") == "enabled"
     assert host.check_output(f"systemctl is-active {unit}") == "active"
@@ -92,7 +94,7 @@ def test_jails_read_the_journal_as_el9_names_its_parts(host: Any) -> None:
 
 def test_security_updates_are_taken_at_their_time(host: Any) -> None:
     timer = host.check_output("systemctl show --property TimersCalendar,Unit dnf-automatic.timer")
-    assert "OnCalendar=Sun *-*-* 04:00:00" in timer
+    assert "OnCalendar=Sat *-*-* 04:00:00" in timer
     assert "06:00" not in timer
     assert "Unit=dnf-automatic.service" in timer
     # dnf's own program reads the role's file, and has nothing to do.

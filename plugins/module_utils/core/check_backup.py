@@ -14,6 +14,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core import che
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_context import Context
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import HIDDEN, Faults, Table, labels, meant
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_backup import Backup, BackupService, Dump, Feed
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import Updates
 
 BACKUP_KEYS = (
     "mount",
@@ -36,6 +37,10 @@ QUIESCE = ("none", "pause", "stop")
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # More than this kept free leaves no room to save anything.
 MOST_PERCENT = 90
+# Between a backup's start and that of the updates: a backup takes its time, and updates restart the engine, or the host.
+APART_HOURS = 6
+_DAY_MINUTES = 24 * 60
+_WEEK_MINUTES = 7 * _DAY_MINUTES
 
 _DAY = "|".join(DAYS)
 _SCHEDULE = re.compile(rf"(?:((?:{_DAY})(?:(?:,|\.\.)(?:{_DAY}))*) )?([01][0-9]|2[0-3]):[0-5][0-9]")
@@ -149,17 +154,48 @@ def _read_schedule(faults: Faults, table: Table) -> str:
     return text
 
 
-def longest_gap(schedule: str) -> int:
-    """Days between two runs, at the most."""
+def _days(schedule: str) -> list[int]:
+    """Numbers of its days, 0 for Monday; all of them where it names none."""
     found = _SCHEDULE.fullmatch(schedule)
     if found is None or found.group(1) is None:
-        return 1
+        return list(range(7))
     days: set[int] = set()
     for part in found.group(1).split(","):
         ends = [DAYS.index(day) for day in part.split("..")]
         days.update((ends[0] + step) % 7 for step in range((ends[-1] - ends[0]) % 7 + 1))
-    ordered = sorted(days)
+    return sorted(days)
+
+
+def longest_gap(schedule: str) -> int:
+    """Days between two runs, at the most."""
+    ordered = _days(schedule)
     return max((after - before - 1) % 7 + 1 for before, after in zip(ordered, [*ordered[1:], ordered[0]]))
+
+
+def check_nights(faults: Faults, backup: Backup, updates: Updates) -> None:
+    """The backup of one night, the updates of another: an update restarts the engine under the backup's hands."""
+    runs = [day * _DAY_MINUTES + _minutes(backup.schedule[-5:]) for day in _days(backup.schedule)]
+
+    def apart(start: int) -> int:
+        return min(min((start - run) % _WEEK_MINUTES, (run - start) % _WEEK_MINUTES) for run in runs)
+
+    start = DAYS.index(updates.day) * _DAY_MINUTES + _minutes(updates.time)
+    if apart(start) >= APART_HOURS * 60:
+        return
+    other = next((moment for moment in ((start + step * 60) % _WEEK_MINUTES for step in (-24, 24, 12)) if apart(moment) >= APART_HOURS * 60), None)
+    found = f"{updates.day} {updates.time}"
+    reason = f"is less than {APART_HOURS} hours from the backup (platform_backup.schedule: {backup.schedule}): an update restarts services while they are saved"
+    cure = "Save on fewer days or at another hour"
+    if other is not None:
+        day, rest = divmod(other, _DAY_MINUTES)
+        cure = f"Set platform_security.updates to {{day: {DAYS[day]}, time: '{rest // 60:02}:{rest % 60:02}'}}, or save at another hour"
+    faults.add("backup-updates", "platform_security.updates", found, reason, cure)
+
+
+def _minutes(time: str) -> int:
+    """Since midnight, of ``HH:MM``."""
+    hours, minutes = time.split(":")
+    return int(hours) * 60 + int(minutes)
 
 
 def _check_age(faults: Faults, backup: Backup) -> None:

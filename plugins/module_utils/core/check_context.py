@@ -26,6 +26,7 @@ class Context:
     secrets:        names in platform_secrets
     images:         names in platform_container_images
     workloads:      names in platform_workloads
+    published:      TCP ports of the host that workloads publish, and where each is set
     docker:         None where there is no engine, or a wrong one
     """
 
@@ -38,4 +39,5 @@ class Context:
     secrets: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
+    published: Mapping[int, str] = field(default_factory=dict)
     docker: Optional[Docker] = None

@@ -79,12 +79,13 @@ _HOST_NEEDS = (
 Item = TypeVar("Item")
 
 
-def read_security(faults: Faults, raw: Any, context: Context) -> Optional[Security]:
-    """``platform_security``."""
+def read_security(faults: Faults, raw: Any, context: Optional[Context]) -> Optional[Security]:
+    """``platform_security``. Without a context the noun alone."""
     table = Table.read(faults, "platform_security", raw, KEYS, ("accounts",))
     if table is None:
         return None
-    _check_ports(faults, context)
+    if context is not None:
+        _check_ports(faults, context)
     ssh = _part(faults, table, "ssh", _read_ssh) or Ssh()
     return Security(
         accounts=_read_accounts(faults, table, ssh),

@@ -28,11 +28,12 @@ WORKLOAD_KEYS = (
     *("name", "target", "stack", "image", "command", "args", "environment", "user", "workdir", "hostname"),
     *("replicas", "cpus", "memory_mb", "reserve_cpus", "reserve_memory_mb"),
     *("read_only", "cap_drop", "cap_add", "init", "tmpfs", "volumes", "secrets", "configs"),
-    *("networks", "ports", "health", "stop_seconds", "update", "placement", "labels"),
+    *("networks", "ports", "health", "stop_seconds", "update", "placement", "labels", "log"),
 )
 HEALTH_KEYS = ("command", "interval_seconds", "timeout_seconds", "retries", "start_seconds")
 UPDATE_KEYS = ("order", "parallelism", "delay_seconds", "monitor_seconds", "max_failure_percent", "on_failure", "deadline_seconds")
 TARGETS = ("swarm", "ecs")
+LOGS = ("engine", "journal")
 ORDERS = ("stop-first", "start-first")
 ON_FAILURE = ("rollback", "pause")
 
@@ -100,6 +101,7 @@ def read_workload(faults: Faults, path: str, raw: Any, known: Known) -> Optional
         update=_read_update(faults, table),
         placement=_read_placement(faults, table),
         labels=_read_labels(faults, table),
+        log=table.choice("log", LOGS) or Workload.log,
     )
     if workload.target == "swarm":
         _check_names(faults, table, workload)

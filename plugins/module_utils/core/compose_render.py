@@ -88,6 +88,7 @@ def _service(stack: str, normal: Mapping[str, Any], keys: Mapping[str, str]) -> 
         # In each it goes by its name, as in every stack.
         "networks": [_short(stack, item["name"]) for item in normal["networks"]],
         "ports": normal["ports"],
+        "logging": normal["log"],
         "healthcheck": None if health is None else _health(health),
         "stop_grace_period": _seconds(normal["stop_seconds"]),
         "deploy": _deploy(normal),

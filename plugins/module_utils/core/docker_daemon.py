@@ -18,15 +18,21 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_dock
 
 CONFIG = "/etc/docker/daemon.json"
 
+# The ports of an engine that answers on the network, without and with TLS (IANA: docker, docker-s).
+API_PORTS = (2375, 2376)
+
 # Where an engine keeps its data when nothing else is said.
 DEFAULT_ROOT = "/var/lib/docker"
 
-# daemon/reload.go of moby 20.10 and later; each other key counts from the next start.
+# Which of its two stores of images and containers an engine uses: its own, or containerd's (from Docker 24 on; of a new engine the default from 29 on).
+FEATURES, CONTAINERD_STORE = "features", "containerd-snapshotter"
+
+# daemon/reload.go of moby 20.10 and later; each other key counts from the next start. Of the features the store is chosen at a start.
 RELOADABLE = frozenset(
     {
         "debug",
         "default-runtime",
-        "features",
+        FEATURES,
         "insecure-registries",
         "labels",
         "live-restore",
@@ -42,7 +48,7 @@ RELOADABLE = frozenset(
 # What a model may change by platform_docker.daemon.
 _DEFAULTS: Mapping[str, Any] = {
     # The containerd store of Docker 29 keeps images under /var/lib/containerd: not in the data root, not in its backup.
-    "features": {"containerd-snapshotter": False},
+    FEATURES: {CONTAINERD_STORE: False},
     # Containers on docker0 that have not been linked do not see each other; those of a network of their own do.
     "icc": False,
     "live-restore": False,
@@ -100,8 +106,8 @@ def daemon_json(docker: Docker) -> dict[str, Any]:
         "userland-proxy": False,
     }
     whole = {**_DEFAULTS, **docker.daemon, **own}
-    if isinstance(docker.daemon.get("features"), Mapping):
-        whole["features"] = {**_DEFAULTS["features"], **docker.daemon["features"]}
+    if isinstance(docker.daemon.get(FEATURES), Mapping):
+        whole[FEATURES] = {**_DEFAULTS[FEATURES], **docker.daemon[FEATURES]}
     return dict(sorted(whole.items()))
 
 
@@ -129,5 +135,12 @@ def data_root(config: Optional[Mapping[str, Any]]) -> str:
 
 def needs_restart(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Keys that have changed and that a running engine does not read again."""
-    keys = {*before, *after} - RELOADABLE
-    return sorted(key for key in keys if before.get(key) != after.get(key))
+    changed = [key for key in {*before, *after} - RELOADABLE if before.get(key) != after.get(key)]
+    return sorted([*changed, *([f"{FEATURES}.{CONTAINERD_STORE}"] if containerd_store(before) != containerd_store(after) else [])])
+
+
+def containerd_store(config: Optional[Mapping[str, Any]]) -> Optional[bool]:
+    """Whether this file has the engine keep images and containers in containerd's store; None where the engine decides."""
+    features = (config or {}).get(FEATURES)
+    found = features.get(CONTAINERD_STORE) if isinstance(features, Mapping) else None
+    return found if isinstance(found, bool) else None

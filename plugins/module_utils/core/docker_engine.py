@@ -10,8 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_daemon import (
+    API_PORTS,
     CONFIG,
+    CONTAINERD_STORE,
     DEFAULT_ROOT,
+    FEATURES,
+    containerd_store,
     daemon_json,
     data_root,
     needs_restart,
@@ -25,9 +29,6 @@ ROOT_MODE = 0o710  # as dockerd makes it
 GROUP = "docker"
 SERVICE, SOCKET_UNIT = "docker.service", "docker.socket"
 RSYNC = ("rsync", "-aHAXS", "--numeric-ids", "--one-file-system", "--delete")
-
-# The ports of an engine that answers on the network, without and with TLS (IANA: docker, docker-s).
-TCP_PORTS = (2375, 2376)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,15 @@ class Directory:
 
 
 @dataclass(frozen=True)
+class Store:
+    """What an engine keeps in containerd's store. driver: its snapshotter; containers, images: how many; of an engine at rest images are not known."""
+
+    driver: str
+    containers: int
+    images: int = 0
+
+
+@dataclass(frozen=True)
 class Found:
     """An engine's host.
 
@@ -79,6 +89,7 @@ class Found:
     selinux:    whether SELinux is on
     running_containers: their names
     restarted:  whether the engine has started since daemon.json was written
+    store:      containerd's store, where the engine uses it; None where it uses its own
     """
 
     config: Optional[Mapping[str, Any]] = field(default_factory=dict)
@@ -93,6 +104,7 @@ class Found:
     running: bool = False
     running_containers: tuple[str, ...] = ()
     restarted: bool = True
+    store: Optional[Store] = None
     pending: Optional[Pending] = None
 
     @property
@@ -146,8 +158,12 @@ def describe(found: Found, docker: Docker) -> dict[str, Any]:
 
 
 def plan(docker: Docker, found: Found) -> Plan:
-    """Raises ResourceError where an earlier move was cut short that the model no longer asks for, or the declared directory holds something else."""
+    """Raises ResourceError where nothing can be done.
+
+    An earlier move was cut short that the model no longer asks for, the declared directory holds something else, or images would be lost of sight.
+    """
     config = daemon_json(docker)
+    _refuse_other_store(config, found.store)
     write = found.config != config or found.file_mode != CONFIG_MODE
     abandon = _abandoned(docker, found)
     move = None if abandon is not None else _move(docker, found)
@@ -184,6 +200,19 @@ def plan(docker: Docker, found: Found) -> Plan:
         after=after,
         commands=commands,
         disruptive=_disruptive(found, config, move, action),
+    )
+
+
+def _refuse_other_store(config: Mapping[str, Any], store: Optional[Store]) -> None:
+    """An engine that is told to use its own store starts well, and knows nothing of what lies in containerd's any more."""
+    if store is None or containerd_store(config) or not (store.containers or store.images):
+        return
+    held = " and ".join(f"{count} {noun}" for count, noun in ((store.containers, "containers"), (store.images, "images")) if count)
+    raise ResourceError(
+        f"platform_docker.daemon.{FEATURES}.{CONTAINERD_STORE}: found false, and {held} of this engine are in containerd's store: "
+        "it would start without them. Nothing was changed. To keep that store, which lies in /var/lib/containerd and in no backup of the data root, declare "
+        f"platform_docker.daemon: {{{FEATURES}: {{{CONTAINERD_STORE}: true}}, storage-driver: {store.driver}}}. "
+        "To leave it, docker save what is needed, remove its containers and images, run again, and docker load: docs/docker.md."
     )
 
 
@@ -285,7 +314,7 @@ def opened(arguments: str, environment: Sequence[str], socket: str) -> Optional[
     return f"docker.socket listens on {foreign[0].strip()}" if foreign else None
 
 
-def listening(table: str, ports: Sequence[int] = TCP_PORTS) -> list[int]:
+def listening(table: str, ports: Sequence[int] = API_PORTS) -> list[int]:
     """Those of ``ports`` on which anybody answers, on the loopback too, by the text of /proc/net/tcp or tcp6."""
     rows = [line.split() for line in table.splitlines()[1:]]
     open_ports = {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == "0A"}  # TCP_LISTEN of net/tcp_states.h

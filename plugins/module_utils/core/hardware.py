@@ -80,12 +80,13 @@ def parse_proc_net_tcp(text: str) -> set[int]:
     for line in text.splitlines()[1:]:
         _slot, local, _remote, state = line.split()[:4]
         address, port = local.split(":")
-        if state == _LISTEN and not _kernel_address(address).is_loopback:
+        if state == _LISTEN and not kernel_address(address).is_loopback:
             ports.add(int(port, 16))
     return ports
 
 
-def _kernel_address(digits: str) -> Union[IPv4Address, IPv6Address]:
+def kernel_address(digits: str) -> Union[IPv4Address, IPv6Address]:
+    """An address as ``/proc/net`` writes it; one of IPv4 within IPv6 as IPv4."""
     # Four bytes at a time in the machine's order.
     packed = b"".join(struct.pack("=L", int(digits[start : start + 8], 16)) for start in range(0, len(digits), 8))
     if len(packed) == 4:

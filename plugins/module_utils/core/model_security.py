@@ -1,7 +1,7 @@
 # Copyright (c) hybridlab.platform contributors
 # GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The noun platform_security as typed values. Each default is that of the role host_security."""
+"""The noun platform_security as typed values, with the defaults of what it leaves out."""
 
 from __future__ import annotations
 
@@ -57,9 +57,12 @@ class Fail2ban:
 
 @dataclass(frozen=True)
 class Updates:
-    """Security updates once a week. day: as systemd.time(7) has it; time: HH:MM; reboot: whether the host may reboot itself for one."""
+    """Security updates once a week, in another night than the backup's by default.
 
-    day: str = "Sun"
+    day:  as systemd.time(7) has it; time: HH:MM; reboot: whether the host may reboot itself for one.
+    """
+
+    day: str = "Sat"
     time: str = "04:00"
     reboot: bool = False
 

@@ -10,6 +10,7 @@ from typing import Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_backup import Backup
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_docker import Docker
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_monitoring import Monitoring
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import Security
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_workloads import ContainerImage, Secret, Workload
@@ -26,3 +27,4 @@ class Services:
     security: Optional[Security] = None
     backup: Optional[Backup] = None
     monitoring: Optional[Monitoring] = None
+    mail: Optional[Mail] = None

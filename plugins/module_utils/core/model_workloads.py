@@ -119,6 +119,7 @@ class Workload:
     """One service. None = the image's own, or no limit.
 
     target: ``swarm`` or ``ecs``
+    log:    ``engine`` (as the engine keeps logs by default) or ``journal`` (the host's, under the name <stack>_<name>, where fail2ban reads it)
     """
 
     name: str
@@ -151,3 +152,4 @@ class Workload:
     update: Update = Update()
     placement: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    log: str = "engine"

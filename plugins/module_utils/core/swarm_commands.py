@@ -43,7 +43,7 @@ def update_line(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         flags += _update_flags(key, found[key], wanted[key])
     line = shell_line(["docker", "service", "update", "--detach", "--no-resolve-image", *flags, wanted["name"]])
     # The client has no flags for all that the API can set.
-    rest = sorted(_paths(found["other"]))
+    rest = sorted([*_paths(found["other"]), *(["TaskTemplate.LogDriver"] if found["log"] and not wanted["log"] else [])])
     return f"{line}  # and through the API, back to nothing: {', '.join(rest)}" if rest else line
 
 
@@ -87,6 +87,8 @@ def _both_flags(key: str, value: Any) -> list[str]:
         return _rollout(key, value)
     if key == "restart":
         return [f"--restart-condition={value['condition']}", f"--restart-delay={value['delay_seconds']}s", f"--restart-max-attempts={value['max_attempts']}"]
+    if key == "log":
+        return [] if value is None else [f"--log-driver={value['driver']}", *(f"--log-opt={name}={option}" for name, option in value["options"].items())]
     return _health(value) if key == "health" else []
 
 

@@ -208,6 +208,7 @@ def _service(workload: Workload, platform: str, image: str, secrets: _Mounted, c
             "Placement": {"Constraints": list(workload.placement)},
             "Networks": [{"Target": full_name(workload.stack, name), "Aliases": [workload.name]} for name in workload.networks],
             "ForceUpdate": 0,
+            **_log(workload),
         },
         "Mode": {"Replicated": {"Replicas": workload.replicas}},
         "UpdateConfig": update,
@@ -220,6 +221,13 @@ def _service(workload: Workload, platform: str, image: str, secrets: _Mounted, c
             ],
         },
     }
+
+
+def _log(workload: Workload) -> dict[str, Any]:
+    """journald(8) keeps the line under the tag as SYSLOG_IDENTIFIER; the container's own name would change with each task."""
+    if workload.log != "journal":
+        return {}
+    return {"LogDriver": {"Name": "journald", "Options": {"tag": full_name(workload.stack, workload.name)}}}
 
 
 def _container(workload: Workload, image: str, platform: str, secrets: _Mounted, configs: _Mounted) -> dict[str, Any]:

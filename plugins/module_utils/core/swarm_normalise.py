@@ -83,6 +83,7 @@ def normalise(spec: Mapping[str, Any], networks: Optional[Mapping[str, str]] = N
         "update": _update(reader.take("UpdateConfig")),
         "rollback": _update(reader.take("RollbackConfig")),
         "restart": _restart(reader.take("TaskTemplate.RestartPolicy")),
+        "log": _log(reader.take("TaskTemplate.LogDriver")),
         "placement": sorted("".join(rule.split()) for rule in reader.take("TaskTemplate.Placement.Constraints", [])),
     }
     # How often somebody asked for a restart, and what the engine's client notes of the image's architectures: no settings.
@@ -193,6 +194,13 @@ def _update(update: Optional[Mapping[str, Any]]) -> dict[str, Any]:
         "max_failure_percent": _exact(round((update.get("MaxFailureRatio") or 0) * 100, 4), 1),
         "order": update.get("Order") or _UPDATE["order"],
     }
+
+
+def _log(driver: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
+    """None: as the engine does by default."""
+    if not driver or not driver.get("Name"):
+        return None
+    return {"driver": driver["Name"], "options": dict(sorted((driver.get("Options") or {}).items()))}
 
 
 def _restart(policy: Optional[Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate_care, validate_docker, validate_host
@@ -25,12 +25,26 @@ def rows(platform: Platform, answers: Answers) -> list[Row]:
 
 
 def measured_rows(area: str, result: Optional[Mapping[str, Any]]) -> list[Row]:
-    """A measurement of module reachability as rows: its counts, or why there are none."""
-    if not result:
+    """A measurement of module reachability or port_probes as rows: its counts, or why there are none."""
+    if not result or result.get("skipped"):
         return []
+    if "ports" in result:
+        return list(_port_rows(area, result))
     if "pairs_total" not in result:
         return [Row(area, "measured", "connections as declared", str(result.get("msg") or "not measured"), False)]
     rows = []
     for check, good, total in (("pairs of segments", "pairs_ok", "pairs_total"), ("ways to the Internet", "internet_ok", "internet_total")):
         rows.append(Row(area, check, f"{result[total]} as declared", f"{result[good]} as declared", result[good] == result[total]))
     return [*rows, *(Row(area, "difference", "none", str(line), False) for line in result.get("differences") or [])]
+
+
+def _port_rows(area: str, result: Mapping[str, Any]) -> Iterator[Row]:
+    """A row for each port, with all that is not as declared."""
+    lines = [str(line) for line in result.get("differences") or []]
+    for port in result["ports"]:
+        name = f"{port['published']}/{port['protocol']} ({port['workload'] or 'undeclared'})"
+        wrong = [line.split(": ", 1)[1] for line in lines if line.startswith(f"{name}: ")]
+        expected = f"open to {', '.join(port['from'])} only" if port["from"] else "closed to all"
+        yield Row(area, name, expected, "; ".join(wrong) or expected, bool(port["ok"]))
+    if not result["ports"]:
+        yield Row(area, "measured", "ports as declared", str(result.get("summary")), not lines and result.get("summary") != "not measured")

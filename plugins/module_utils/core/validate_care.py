@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate_accounts, validate_logs
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_backup import Backup
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_monitoring import Monitoring
@@ -33,6 +34,7 @@ BACKUP_TIMER = "hybridlab-backup.timer"
 BACKUP_STATUS = "/var/lib/hybridlab/backup/status.json"
 HEALTH_TIMERS = tuple(f"hybridlab-health-{suite}.timer" for suite in ("daily", "weekly", "watch"))
 MONITORING_SETTINGS = "/etc/hybridlab/monitoring.json"
+BACKUP_LOGROTATE, DOCKER_LOGROTATE = "/etc/logrotate.d/hybridlab-backup", "/etc/logrotate.d/docker"
 
 # What every login needs, as ``sshd -T`` names it.
 _SSHD = {"pubkeyauthentication": "yes", "passwordauthentication": "no", "kbdinteractiveauthentication": "no", "permitemptypasswords": "no"}
@@ -49,6 +51,8 @@ def questions(platform: Platform) -> Questions:
                 "firewalld": ("firewall-cmd", "--state"),
                 "selinux": ("cat", "/sys/fs/selinux/enforce"),
                 "selinux_installed": ("test", "-e", "/etc/selinux/config"),
+                "selinux_denials": validate_logs.DENIALS,
+                **validate_accounts.questions(services.security),
             }
         )
         for account in services.security.accounts:
@@ -57,9 +61,12 @@ def questions(platform: Platform) -> Questions:
         asked["backup_timer"] = show_units((BACKUP_TIMER,))
         asked["backup_mount"] = ("findmnt", "--noheadings", "--output", "TARGET", "--mountpoint", services.backup.mount)
         asked["backup_status"] = ("cat", BACKUP_STATUS)
+        asked["backup_logrotate"] = validate_logs.logrotate(BACKUP_LOGROTATE)
         asked["now"] = ("date", "--utc", "+%s")
     if services.monitoring is not None:
         asked["health_timers"] = show_units(HEALTH_TIMERS)
+        asked["docker_logrotate"] = validate_logs.logrotate(DOCKER_LOGROTATE)
+        asked["journal"] = validate_logs.JOURNAL
         asked["monitoring_mode"] = ("stat", "--format", "%U %a", MONITORING_SETTINGS)
     return asked
 
@@ -105,6 +112,8 @@ def _security(platform: Platform, security: Security, answers: Answers) -> Itera
     if answers["selinux_installed"].rc == 0:
         mode = {"1": "enforcing", "0": "permissive"}.get(answers["selinux"].out.strip(), "disabled")
         yield judged(SECURITY, "SELinux", security.selinux, answers["selinux"], mode == security.selinux, mode)
+        if mode != "disabled":
+            yield validate_logs.denials(SECURITY, answers["selinux_denials"])
     for account in security.accounts:
         keys = answers[f"keys {account.name}"]
         found_keys = {_key(line) for line in keys.lines if not line.startswith("#")}
@@ -113,6 +122,8 @@ def _security(platform: Platform, security: Security, answers: Answers) -> Itera
         yield judged(
             SECURITY, f"keys of {account.name}", f"{len(declared)} as declared", keys, not extra and not missing, f"{extra} undeclared, {missing} missing"
         )
+    docker = platform.services.docker
+    yield from validate_accounts.rows(security, () if docker is None else docker.users, answers)
 
 
 def _key(line: str) -> str:
@@ -126,6 +137,7 @@ def _backup(backup: Backup, answers: Answers) -> Iterator[Row]:
     yield from active_units(BACKUP, (BACKUP_TIMER,), answers["backup_timer"])
     mounted = answers["backup_mount"]
     yield judged(BACKUP, f"disk at {backup.mount}", "mounted", mounted, mounted.rc == 0, "mounted" if mounted.rc == 0 else "no mount point", (0, 1))
+    yield validate_logs.rotated(BACKUP, BACKUP_LOGROTATE, answers["backup_logrotate"])
     answer, status = answers["backup_status"], _json(answers["backup_status"])
     if not status:
         yield Row(BACKUP, "last good run", f"within {backup.max_age_days} days", "none yet: systemctl start hybridlab-backup", False)
@@ -147,6 +159,8 @@ def _monitoring(monitoring: Monitoring, answers: Answers) -> Iterator[Row]:
     yield from active_units(MONITORING, HEALTH_TIMERS, answers["health_timers"])
     # The addresses of webhooks stand in it.
     yield judged(MONITORING, "owner, mode of the settings", "root 600", answers["monitoring_mode"], answers["monitoring_mode"].out.strip() == "root 600")
+    yield validate_logs.rotated(MONITORING, DOCKER_LOGROTATE, answers["docker_logrotate"])
+    yield from validate_logs.journal(MONITORING, monitoring.journal, answers["journal"])
 
 
 def _json(answer: Answer) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, ip_network
 from typing import Any
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_daemon import API_PORTS
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_docker import Docker
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.validation import Answer, Answers, Questions, Row, active_units, given, judged, show_units
@@ -18,8 +19,6 @@ DOCKER, SWARM, WORKLOADS = "docker", "swarm", "workloads"
 
 PORTS_TABLE = "hybridlab_ports"
 PORTS_UNIT = "hybridlab-ports.service"
-# The engine's plain and its TLS port (IANA: docker, docker-s).
-API_PORTS = (2375, 2376)
 
 
 def questions(platform: Platform) -> Questions:

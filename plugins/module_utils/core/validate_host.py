@@ -26,7 +26,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.validation
 HYPERVISOR, NETWORKS, GUESTS = "hypervisor", "networks", "guests"
 
 # Debian's libvirt is one daemon, EL9's is one for each driver (roles/kvm_host/vars).
-MONOLITHIC = ("libvirtd.service",)
+MONOLITHIC = ("libvirtd.socket",)
 MODULAR = ("virtqemud.socket", "virtnetworkd.socket", "virtstoraged.socket")
 RULES_UNIT = "hybridlab-segments.service"
 

@@ -46,6 +46,7 @@ class Engine:
         self._root = root
         self._seconds = seconds
         self._move_seconds = move_seconds
+        self._begun = ""  # what this run has done to the service: reload, restart, or nothing yet
 
     def apply(self, plan: Plan, found: Found) -> Optional[str]:
         """Returns where the old data is kept after a move, else None. ResourceError, after the old state has come back, when the engine does not start."""
@@ -102,11 +103,11 @@ class Engine:
                 self._systemctl("restart" if plan.action == "start" else plan.action)
             if plan.action is not None or move is not None:
                 self._verify(move)
-        except ResourceError as error:
+        except (ResourceError, OSError) as error:
             if move is not None and move.copied:
                 # The engine has worked on the new root since, for an hour or a month: what it wrote there must not go.
                 raise
-            raise self._back(pending, plan, error) from error
+            raise self._back(pending, plan, error, begun is not None) from error
         kept = None if move is None else self._keep(move, found)
         files.remove(host.JOURNAL)
         return kept
@@ -120,6 +121,7 @@ class Engine:
             host.checked(["semanage", "fcontext", "-a", "-e", DEFAULT_ROOT, self._root], self._seconds)
 
     def _copy(self, move: Move, lock: int) -> None:
+        self._begun = "restart"
         host.checked(["systemctl", "stop", SOCKET_UNIT, SERVICE], self._seconds)
         busy = _mounts_below(move.source)
         if busy:
@@ -127,6 +129,7 @@ class Engine:
         host.checked([*RSYNC, f"{move.source}/", f"{move.target}/"], self._move_seconds, [lock])
 
     def _systemctl(self, verb: str) -> None:
+        self._begun = self._begun or verb
         code, output = host.run(["systemctl", verb, SERVICE], self._seconds)
         if code != 0:
             journal = host.run(["journalctl", "-u", SERVICE, "-n", "30", "--no-pager", "-o", "cat"])[1]
@@ -143,25 +146,35 @@ class Engine:
             if now != dict(move.counts):
                 raise ResourceError(f"the engine had {_told(move.counts)} in {move.source}, and finds {_told(now)} in {self._root}")
 
-    def _back(self, pending: Pending, plan: Plan, error: ResourceError) -> ResourceError:
-        """The old file, the old data root and a running engine. Returns what to tell."""
-        host.run(["systemctl", "stop", SOCKET_UNIT, SERVICE], self._seconds)
-        host.run(["systemctl", "reset-failed", SOCKET_UNIT, SERVICE])
-        if pending.old is None:
+    def _back(self, pending: Pending, plan: Plan, error: Exception, resumed: bool) -> ResourceError:
+        """The old file, the old data root, and the engine as it was: touched only where this run, or the one that it resumes, had done so.
+
+        resumed: whether an earlier run had begun. Returns what to tell.
+        """
+        replaced = files.read_text(CONFIG) != pending.old
+        disturbed = self._begun == "restart" or (resumed and replaced)
+        if disturbed:
+            host.run(["systemctl", "stop", SOCKET_UNIT, SERVICE], self._seconds)
+            host.run(["systemctl", "reset-failed", SOCKET_UNIT, SERVICE])
+        if replaced and pending.old is None:
             files.remove(CONFIG)
-        else:
+        elif replaced and pending.old is not None:
             files.write_text(CONFIG, pending.old, CONFIG_MODE)
         if plan.label:
             host.run(["semanage", "fcontext", "-d", "-e", DEFAULT_ROOT, self._root], self._seconds)
-        code, output = host.run(["systemctl", "start", SERVICE], self._seconds)
-        if code != 0:
-            return ResourceError(
-                f"{error}. {CONFIG} is the old one again, and the engine does not start with it either: {output[-300:]}. See: journalctl -u docker"
-            )
+        if self._begun == "reload" and not disturbed:
+            host.run(["systemctl", "reload", SERVICE], self._seconds)
+        elif pending.running:  # nothing happens where it was never stopped
+            code, output = host.run(["systemctl", "start", SERVICE], self._seconds)
+            if code != 0:
+                return ResourceError(
+                    f"{error}. {CONFIG} is the old one again, and the engine does not start with it either: {output[-300:]}. See: journalctl -u docker"
+                )
         if pending.move is not None:
             _remove_tree(pending.move.target)
         files.remove(host.JOURNAL)
-        return ResourceError(f"{error}. {CONFIG} is the old one again, and the engine runs as before.")
+        file = f"{CONFIG} is the old one again" if replaced else f"{CONFIG} is as it was"
+        return ResourceError(f"{error}. {file}, and the engine {'runs' if pending.running else 'is stopped'} as before.")
 
     def _keep(self, move: Move, found: Found) -> str:
         if found.keep_as is None or not Path(move.source).is_dir() or os.path.ismount(move.source):

@@ -13,7 +13,7 @@ import pwd
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -26,6 +26,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_eng
     Found,
     Move,
     Pending,
+    Store,
     listening,
     opened,
 )
@@ -41,6 +42,7 @@ SHORT = 60
 
 # What an engine would miss of a data root, beside the directories and databases that it makes at each first start.
 _TREASURE = ("containers/*", "volumes/*/", "image/*/imagedb/content/sha256/*", "swarm/docker-state.json", "plugins/????????????????*/")
+_SNAPSHOTTER = "io.containerd.snapshotter.v1"
 _BUILTIN_NETWORKS = frozenset({"bridge", "host", "none", "docker_gwbridge", "ingress"})
 
 
@@ -124,7 +126,7 @@ class Reader:
         place = daemon.data_root(config)
         client = docker_sdk.client(planning=self._assumed is not None) if exists and running else None
         if exists and running and client is None:
-            self.warnings.append("the Docker SDK is not on this host yet: containers that a restart would stop are not seen")
+            self.warnings.append("the Docker SDK is not on this host yet: containers that a restart would stop, and where images are kept, are not seen")
         containers = [] if client is None else client.containers.list()
         written = Path(daemon.CONFIG).stat().st_mtime if text is not None else 0.0
         since = service.get("ActiveEnterTimestamp", "").lstrip("@")
@@ -143,6 +145,7 @@ class Reader:
             running=running,
             running_containers=tuple(sorted(container.name for container in containers)),
             restarted=not since.isdecimal() or int(since) > written,
+            store=store_at_rest(place) if client is None else store_in_use(client.info()),
             pending=pending,
         )
 
@@ -178,6 +181,20 @@ class Reader:
             )
         if missing:
             self.warnings.append(f"platform_docker.users: {', '.join(missing)} must have an account before the engine is set up")
+
+
+def store_in_use(info: Mapping[str, Any]) -> Optional[Store]:
+    """By the answer to GET /info of an engine that runs: the type of its storage driver is then a kind of containerd's plugins."""
+    if ["driver-type", _SNAPSHOTTER] not in (info.get("DriverStatus") or ()):
+        return None
+    return Store(info["Driver"], info["Containers"], info["Images"])
+
+
+def store_at_rest(root: str) -> Optional[Store]:
+    """By what lies in the data root: a storage driver of the engine's own has its images beside the containers that say its name."""
+    found = [(daemon.parse(files.read_text(str(path))) or {}).get("Driver") for path in Path(root).glob("containers/*/config.v2.json")]
+    foreign = sorted(driver for driver in found if isinstance(driver, str) and driver and not Path(root, "image", driver).is_dir())
+    return Store(foreign[0], len(foreign)) if foreign else None
 
 
 def read_directory(path: str) -> Directory:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.firewall_plan import (
@@ -23,6 +23,9 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.nftables i
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, result
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import files
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.nft import DockerUserChain, Nft, read_file
+
+# Refuses a change of what was found.
+Guard = Callable[[Found], None]
 
 
 class FirewallTable:
@@ -40,16 +43,18 @@ class FirewallTable:
         self.docker = DockerUserChain(module.run_command, iptables) if iptables else None
         self._docker_user = docker_user
 
-    def merged(self, ruleset: Ruleset) -> dict[str, Any]:
-        """Makes all of it as declared, and looks again. The module's answer."""
-        answer = self._reconcile(plan_merged(ruleset, self._found(ruleset), self.path))
+    def merged(self, ruleset: Ruleset, guard: Optional[Guard] = None) -> dict[str, Any]:
+        """Makes all of it as declared, and looks again. The module's answer. guard: asked before a change, given what was found; refuses by ResourceError"""
+        found = self._found(ruleset)
+        answer = self._reconcile(plan_merged(ruleset, found, self.path), found, guard)
         if not self.module.check_mode and answer["changed"]:
             self._verify(ruleset)
         return {**answer, "rules": ruleset.rule_count()}
 
-    def deleted(self) -> dict[str, Any]:
-        """Takes all of it away. The module's answer."""
-        return self._reconcile(plan_deleted(self.table, self._found(None), self.path))
+    def deleted(self, guard: Optional[Guard] = None) -> dict[str, Any]:
+        """Takes all of it away. The module's answer. guard: as with ``merged``"""
+        found = self._found(None)
+        return self._reconcile(plan_deleted(self.table, found, self.path), found, guard)
 
     def rendered(self, ruleset: Ruleset) -> dict[str, Any]:
         """The text alone. The module's answer."""
@@ -85,7 +90,9 @@ class FirewallTable:
             raise ResourceError(f"{missing}. Nothing was changed. Install them first; the role kvm_host does.")
         self.module.warn(f"{missing}. Planned as if the host had no table yet.")
 
-    def _reconcile(self, plan: Plan) -> dict[str, Any]:
+    def _reconcile(self, plan: Plan, found: Found, guard: Optional[Guard]) -> dict[str, Any]:
+        if guard is not None and plan.commands:
+            guard(found)
         if not self.module.check_mode:
             self._apply(plan)
         return result(plan.before, plan.after, plan.commands, diff=self.module._diff, header=f"table inet {self.table}")

@@ -57,7 +57,7 @@ def _split(planned: Plan, found: Found) -> tuple[list[Step], list[Step]]:
     wanted = {port for spec in specs.values() for port in _ports(spec)}
     first, coming, going = [], [], []
     for step in planned.steps:
-        if step.verb != REMOVE or step.name in specs:
+        if step.verb != REMOVE or (step.kind == SERVICE and step.name in specs):
             coming.append(step)
         elif step.kind == SERVICE and wanted & _ports(found.services[step.name]["Spec"]):
             first.append(step)

@@ -72,14 +72,21 @@ def engine(host: Host) -> Engine:
     [(["sh", "-c", "echo half; echo refused >&2; exit 3"], 60, "ended with 3: refused"), (["true"], 60, "wrote nothing"), (["sleep", "5"], 1, "more than 1 s")],
     ids=["fails", "is empty", "hangs"],
 )
-def test_a_dump_that_is_none_fails_the_run(host: Host, engine: Engine, command: list[str], seconds: int, words: str) -> None:
-    generation = host.run()
+def test_a_dump_that_is_none_is_a_gap_of_the_generation(host: Host, engine: Engine, command: list[str], seconds: int, words: str) -> None:
+    whole = host.run()
     engine.service["dump"] = {"command": command, "seconds": seconds}
+    host.settings["services"].append({"name": "files", "paths": [str(host.data / "volume")]})
+    before = host.status()
 
     failed = host.tool("run")
 
-    assert failed.returncode == 1 and words in failed.stderr and words in host.status()["error"]
-    assert [name for name in host.generations() if not name.endswith(".partial")] == [generation]
+    status = host.status()
+    assert failed.returncode == 1 and "holds all but this: dump of db: " in failed.stderr and words in failed.stderr
+    assert (status["ok"], status["last_good"], status["services"]["db"]) == (False, before["last_good"], before["services"]["db"])
+    assert status["services"]["files"] == status["finished"] and words in status["error"]
+    first, lacking = host.generations()
+    assert first == whole and list((host.target / lacking / "dumps").iterdir()) == []
+    assert "0 differences" in host.done("verify") and "dump of db" in host.done("list")
 
 
 def test_a_dump_is_fed_back_whole(host: Host, engine: Engine, tmp_path: Path) -> None:
@@ -100,24 +107,71 @@ def test_a_dump_is_fed_back_whole(host: Host, engine: Engine, tmp_path: Path) ->
     assert "is damaged" in host.tool("restore", "--service", "db", "--force").stderr
 
 
-def test_a_volume_that_is_not_there_refuses_the_run(host: Host, engine: Engine) -> None:
+def test_what_is_not_there_keeps_nothing_else_from_being_saved(host: Host, engine: Engine) -> None:
     engine.service["volumes"] = ["db", "misspelt"]
+    engine.service["paths"] = [str(host.data / "none")]
 
-    refused = host.tool("run")
+    failed = host.tool("run")
 
-    assert refused.returncode == 3 and "misspelt (of db)" in refused.stderr and host.generations() == []
+    assert failed.returncode == 1 and "volume misspelt of db: " in failed.stderr and "/data/none of db: there is no such directory" in failed.stderr
+    assert (host.target / host.generations()[-1] / "volumes/db/file").read_text(encoding="utf-8") == "content"
 
 
-def test_a_volume_whose_data_lies_elsewhere_refuses_the_run_until_it_is_skipped(host: Host, engine: Engine) -> None:
+def test_a_volume_whose_data_lies_elsewhere_is_a_gap_until_it_is_skipped(host: Host, engine: Engine) -> None:
     engine.service["volumes"] = []
     engine.found["Options"] = {"type": "nfs", "device": ":/export"}
     engine.write()
+    assert "nothing can be saved: volume db: its data lies elsewhere" in host.tool("run").stderr and host.generations() == []
+    host.settings["paths"] = [str(host.data)]
 
-    refused = host.tool("run")
+    failed = host.tool("run")
 
-    assert refused.returncode == 3 and "skip_volumes" in refused.stderr
+    assert failed.returncode == 1 and "skip_volumes" in failed.stderr and len(host.generations()) == 1
     host.settings["skip"] = ["db"]
     host.run()
+
+
+def test_a_service_comes_back_from_the_last_generation_that_has_all_of_it(host: Host, engine: Engine, tmp_path: Path) -> None:
+    host.settings["services"].append({"name": "files", "paths": [str(engine.volume)]})
+    whole = host.run()
+    engine.service["volumes"] = ["db", "lost"]
+    assert host.tool("run").returncode == 1
+    lacking = host.generations()[-1]
+
+    assert f"generation {whole}" in host.tool("restore", "--service", "db", "--check").stdout
+    assert "generation" not in host.done("restore", "--service", "files", "--check")
+    named = host.tool("restore", "--service", "db", "--generation", lacking, "--to", str(tmp_path / "back"))
+    assert named.returncode == 5 and "NOT WHOLE in this generation" in named.stdout and "volume lost of db" in named.stdout
+    assert (tmp_path / "back/volumes/db/file").exists()
+    host.done("remove", whole, "--force")
+    assert "no generation has all that is asked for" in host.tool("restore", "--service", "db").stderr
+
+
+def test_an_image_that_is_there_gets_its_lost_name_again(host: Host, engine: Engine) -> None:
+    image = {"Id": "sha256:" + "1" * 64, "RepoTags": ["web:1", "web:2"], "RepoDigests": None, "Size": 1}
+    engine.answers.update({"image ls": "one two", "image inspect": [image, {**image, "RepoTags": None}], "image save": "layers"})
+    engine.write()
+    host.settings["images"] = "own"
+    host.run()
+    del engine.answers["image inspect"]
+    engine.answers.update({f"image inspect {image['Id']}": [image], "image inspect web:1": [image], "image tag": "", "stop": "", "start": ""})
+    engine.write()
+
+    assert "named web:2 again" in host.done("restore", "--all", "--force")
+    assert [call for call in engine.calls() if call[:2] in (["image", "tag"], ["image", "load"])] == [["image", "tag", image["Id"], "web:2"]]
+
+
+def test_what_has_gone_since_it_was_listed_is_no_fault(host: Host, engine: Engine) -> None:
+    docker = host.root / "bin/docker"
+    engine.answers["container inspect"] = [{"Id": "c1", "Config": {"Labels": {}}, "State": {"Running": True}}]
+    engine.write()
+    (host.root / "bin/engine").write_text(docker.read_text(encoding="utf-8"), encoding="utf-8")
+    (host.root / "bin/engine").chmod(0o755)
+    gone = f"[ \"$1 $2\" = 'container inspect' ] && mkdir {host.root}/once 2>/dev/null && {{ echo 'No such container' >&2; exit 1; }}"
+    docker.write_text(f'#!/bin/sh\n{gone}\nexec {host.root}/bin/engine "$@"\n', encoding="utf-8")
+
+    host.run()
+    assert (host.root / "once").exists()
 
 
 def test_containers_are_let_go_when_the_copy_fails(host: Host, engine: Engine) -> None:
@@ -127,7 +181,9 @@ def test_containers_are_let_go_when_the_copy_fails(host: Host, engine: Engine) -
 
     failed = host.tool("run")
 
-    assert failed.returncode == 1 and "broken" in failed.stderr
+    assert failed.returncode == 1 and "copy while it stands still of db: " in failed.stderr and "broken" in failed.stderr
+    # What was copied while it ran is better than nothing.
+    assert (host.target / host.generations()[-1] / "volumes/db/file").exists()
     verbs = [call[0] for call in engine.calls() if call[0] in ("pause", "unpause")]
     assert verbs == ["pause", "unpause"] and not (host.root / "state/held.json").exists()
 

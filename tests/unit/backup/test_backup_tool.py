@@ -88,6 +88,44 @@ def test_as_many_generations_as_the_model_says_are_kept(host: Host) -> None:
     assert host.generations() == made[1:]
 
 
+def test_a_smaller_count_makes_room_for_the_run_that_needs_it(host: Host) -> None:
+    (host.data / "file").write_bytes(b"1" * (12 << 20))
+    first = host.run()
+    (host.data / "file").write_bytes(b"2" * ((12 << 20) + 1))
+    host.run()
+    (host.data / "file").write_bytes(b"3" * ((12 << 20) + 2))
+    refused = host.tool("run")
+    assert refused.returncode == 3 and "too small" in refused.stderr and "remove NAME" in refused.stderr
+    host.settings["keep"] = 1
+
+    host.run()
+
+    assert first not in host.generations() and "0 differences" in host.done("verify")
+
+
+def test_the_last_good_generation_outlives_those_that_lack_something(host: Host) -> None:
+    host.settings["keep"] = 1
+    good = host.run()
+    host.settings["paths"].append(str(host.root / "none"))
+    assert [host.tool("run").returncode for _again in range(2)] == [1, 1]
+    assert len(host.generations()) == 2 and host.generations()[0] == good
+
+
+def test_one_generation_is_removed_by_its_name_but_not_the_last_good_one(host: Host) -> None:
+    made = [host.run() for _count in range(3)]
+    assert "removed" in host.done("remove", made[1])
+    assert host.generations() == [made[0], made[2]]
+
+    refused = host.tool("remove", made[2])
+    assert refused.returncode == 3 and "is the last good one" in refused.stderr
+    assert host.tool("remove", "latest").returncode == 2
+    before = host.status()["last_good"]
+    host.done("remove", made[2], "--force")
+    assert host.generations() == [made[0]] and host.status()["last_good"] < before
+    host.done("remove", made[0], "--force")
+    assert host.status()["last_good"] is None
+
+
 # rsync is called first for the estimate, then for the copy; sync stands between the manifest and the generation's name.
 @pytest.mark.parametrize(
     ("command", "call", "action"),

@@ -48,6 +48,7 @@ ALTERED: dict[str, Workload] = {
     "secrets.mode": replace(FULL, secrets=first(FULL.secrets, mode=0o400)),
     "secrets.uid": replace(FULL, secrets=first(FULL.secrets, uid="0")),
     "secrets.gid": replace(FULL, secrets=first(FULL.secrets, gid="0")),
+    "log": replace(FULL, log="engine"),
     "configs": replace(FULL, configs=FULL.configs[:1]),
     "configs.name": replace(FULL, configs=first(FULL.configs, name="page")),
     "configs.target": replace(FULL, configs=first(FULL.configs, target="/etc/page")),

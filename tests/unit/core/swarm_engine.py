@@ -63,6 +63,7 @@ FULL = Workload(
     update=Update("start-first", 2, 1, 4, 25, "pause", 60),
     placement=("node.role == manager", "node.labels.disk==ssd"),
     labels={"org.example.team": "web"},
+    log="journal",
 )
 SMALL = Workload("edge", "edge", "demo")
 

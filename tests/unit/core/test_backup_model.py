@@ -12,7 +12,10 @@ import pytest
 import yaml
 from ansible_collections.hybridlab.platform.plugins.filter.backup import backup_settings
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.backup_settings import mount_unit
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_backup import longest_gap
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_backup import check_nights, longest_gap
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_backup import Backup
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import Updates
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 
@@ -69,6 +72,30 @@ def test_without_an_engine_only_directories_are_saved() -> None:
 )
 def test_the_longest_time_between_two_runs(schedule: str, days: int) -> None:
     assert longest_gap(schedule) == days
+
+
+@pytest.mark.parametrize(
+    ("schedule", "updates", "apart"),
+    [
+        ("Sun 03:00", Updates("Sat", "04:00"), True),
+        ("Sun 03:00", Updates("Sun", "08:59"), False),
+        ("Sun 03:00", Updates("Sun", "09:00"), True),
+        ("Mon 01:00", Updates("Sun", "23:00"), False),
+        ("03:00", Updates("Wed", "01:00"), False),
+        ("03:00", Updates("Wed", "15:00"), True),
+        ("Mon..Fri 22:30", Updates("Sat", "02:00"), False),
+    ],
+)
+def test_backup_and_updates_do_not_meet(schedule: str, updates: Updates, apart: bool) -> None:
+    faults = Faults()
+    check_nights(faults, Backup(schedule=schedule), updates)
+    assert (faults.items == []) is apart
+
+
+def test_the_defaults_of_backup_and_updates_do_not_meet() -> None:
+    faults = Faults()
+    check_nights(faults, Backup(), Updates())
+    assert faults.items == []
 
 
 @pytest.mark.parametrize("mount", ["/mnt/backup", "/mnt/usb-disk", "/srv/a b", "/mnt/größe"])

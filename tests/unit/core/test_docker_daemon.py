@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import docker_daemon as daemon
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_parse import parse_docker
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
@@ -50,6 +52,11 @@ def test_live_restore_is_for_engines_without_a_swarm() -> None:
         lab_docker(daemon={"live-restore": True})
 
 
+def test_the_guard_of_the_host_watches_the_engine_s_ports() -> None:
+    role = yaml.safe_load((Path(__file__).resolve().parents[3] / "roles/host_security/vars/main.yml").read_text(encoding="utf-8"))
+    assert tuple(role["__host_security_docker_ports"]) == daemon.API_PORTS
+
+
 @pytest.mark.parametrize("key", ["hosts", "host", "tls", "tlsverify", "tlscacert", "tlskey", "metrics-addr", "api-cors-header"])
 def test_no_key_opens_the_network(key: str) -> None:
     refused = daemon.refusal(key, True, True)
@@ -71,6 +78,9 @@ def test_what_the_platform_writes_itself_is_not_for_the_model(key: str) -> None:
         ({"debug": True}, {"debug": False, "labels": ["a"]}, []),
         ({"bip": "172.17.0.1/16"}, {"bip": "172.17.0.1/24"}, ["bip"]),
         ({}, {"icc": False, "debug": True}, ["icc"]),
+        ({"features": {"buildkit": True}}, {"features": {"buildkit": False}}, []),
+        ({"features": {"containerd-snapshotter": True}}, {"features": {"containerd-snapshotter": False}}, ["features.containerd-snapshotter"]),
+        ({"features": True}, {"features": {"containerd-snapshotter": False}}, ["features.containerd-snapshotter"]),
         ({"bogus": 1, "bip": "x"}, {"bip": "x"}, ["bogus"]),
     ],
 )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_daemon import daemon_json
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_engine import Directory, Found, Move, Pending, listening, opened, plan
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_engine import Directory, Found, Move, Pending, Store, listening, opened, plan
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from ansible_collections.hybridlab.platform.tests.unit.core.test_docker_daemon import lab_docker
 
@@ -95,6 +95,17 @@ def test_containers_that_would_stop_are_named() -> None:
     assert "db, web" in told["reason"]
     reloaded = plan(DOCKER, replace(running, config={**CONFIG, "debug": True}))
     assert (reloaded.action, reloaded.disruptive) == ("reload", [])
+
+
+def test_images_in_containerd_s_store_are_not_lost_of_sight() -> None:
+    found = replace(OLD, store=Store("overlayfs", containers=0, images=2))
+    with pytest.raises(
+        ResourceError, match=r"2 images of this engine.*start without them.*Nothing was changed.*\{containerd-snapshotter: true\}, storage-driver: overlayfs"
+    ):
+        plan(DOCKER, found)
+    kept = lab_docker(daemon={"features": {"containerd-snapshotter": True}, "storage-driver": "overlayfs"})
+    assert plan(kept, found).action == "restart"
+    assert plan(DOCKER, replace(found, store=Store("overlayfs", 0, 0))).action == "restart"
 
 
 def test_the_group_has_the_declared_members_and_no_others() -> None:

@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from ipaddress import IPv4Network
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate, validate_care, validate_docker, validate_host
@@ -45,6 +45,18 @@ DOCKER = Docker(
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB4w23MruU6lve+0trqtIC87DHcIoRmcUS/3h16agnQx"
 SSHD = "port 2201\npermitrootlogin no\npubkeyauthentication yes\npasswordauthentication no\nkbdinteractiveauthentication no\npermitemptypasswords no\n"
+# As systemd-analyze cat-config has it: each file under its name, in the order in which they count.
+JOURNAL = """# /etc/systemd/journald.conf
+[Journal]
+#SystemMaxUse=
+SystemMaxUse=1G
+
+# /etc/systemd/journald.conf.d/50-hybridlab.conf
+[Journal]
+Storage=persistent
+MaxRetentionSec=30day
+SystemMaxUse=2048M
+"""
 NOW = 1795190400  # 2026-11-20 16:00 UTC
 STATUS = {"started": "2026-11-15T03:00:00Z", "finished": "2026-11-15T03:09:00Z", "ok": True, "last_good": "2026-11-15T03:09:00Z", "error": None}
 
@@ -61,7 +73,7 @@ def a_platform() -> Platform:
     services = Services(
         docker=DOCKER,
         workloads=(Workload(name="web", image="web", stack="lab", replicas=2),),
-        security=Security(accounts=(Account("admin", ssh_keys=(f"{KEY} admin@desk",)),)),
+        security=Security(accounts=(Account("admin", ssh_keys=(f"{KEY} admin@desk",), sudo=True),)),
         backup=Backup(),
         monitoring=Monitoring(),
     )
@@ -102,13 +114,21 @@ def sound() -> dict[str, Answer]:
         "firewalld": "running\n",
         "selinux": "1",
         "selinux_installed": "",
+        "selinux_denials": "",
         "keys admin": f"# managed\n{KEY} admin@laptop\n",
+        "sudoers": "/etc/sudoers: parsed OK\n/etc/sudoers.d/hybridlab: parsed OK\n",
+        "admins": "sudo:x:27:\n",
+        "sudo admin": "User admin may run the following commands on host:\n    (ALL : ALL) NOPASSWD: ALL\n",
+        "groups admin": "admin docker\n",
         "backup_timer": unit(validate_care.BACKUP_TIMER),
         "backup_mount": "/mnt/backup\n",
         "backup_status": json.dumps(STATUS),
+        "backup_logrotate": "",
         "now": f"{NOW}\n",
         "health_timers": "\n".join(unit(name) for name in validate_care.HEALTH_TIMERS),
         "monitoring_mode": "root 600\n",
+        "docker_logrotate": "",
+        "journal": JOURNAL,
     }
     return {key: Answer(0, text) for key, text in said.items()}
 
@@ -168,12 +188,20 @@ def test_a_sound_host_passes_every_check() -> None:
         ("selinux", "0", "SELinux"),
         ("keys admin", f"{KEY}\nssh-ed25519 AAAAother mallory\n", "keys of admin"),
         ("keys admin", "", "keys of admin"),
+        ("selinux_denials", 'type=AVC msg=audit(1): avc:  denied  { read } for comm="nginx"\n', "SELinux: denials since boot"),
+        ("admins", "sudo:x:27:mallory\nwheel:x:10:\n", "members of sudo, wheel"),
+        ("sudo admin", "User admin may run the following commands on host:\n    (ALL : ALL) ALL\n", "sudo of admin"),
+        ("sudo admin", "User admin is not allowed to run sudo on host.\n", "sudo of admin"),
+        ("groups admin", "admin docker libvirt\n", "groups of admin"),
+        ("groups admin", "admin\n", "groups of admin"),
         ("backup_timer", unit(validate_care.BACKUP_TIMER, "inactive"), f"unit {validate_care.BACKUP_TIMER}"),
         ("backup_status", json.dumps({**STATUS, "ok": False, "error": "no space"}), "last run"),
         ("backup_status", json.dumps({**STATUS, "last_good": "2026-11-10T03:09:00+00:00"}), "last good run"),
         ("backup_status", "", "last good run"),
         ("health_timers", "\n".join(unit(name) for name in validate_care.HEALTH_TIMERS[:2]), "unit hybridlab-health-watch.timer"),
         ("monitoring_mode", "root 644\n", "owner, mode of the settings"),
+        ("journal", JOURNAL + "\n# /etc/systemd/journald.conf.d/99-mine.conf\nSystemMaxUse=8G\n", "journal: SystemMaxUse"),
+        ("journal", JOURNAL.replace("MaxRetentionSec=30day\n", ""), "journal: MaxRetentionSec"),
     ],
 )
 def test_what_is_broken_fails_alone(key: str, text: str, check: str) -> None:
@@ -182,6 +210,41 @@ def test_what_is_broken_fails_alone(key: str, text: str, check: str) -> None:
 
 def test_a_disk_that_is_not_mounted_fails() -> None:
     assert failed({**sound(), "backup_mount": Answer(1)}) == ["disk at /mnt/backup"]
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "check", "found"),
+    [
+        ("docker_logrotate", Answer(1, "", "reading config file\nerror: docker:3 unknown option 'weakly'\n"), None, "unknown option"),
+        ("docker_logrotate", Answer(0, "", "error: docker:3 unknown option 'weakly' -- ignoring line\n"), None, "unknown option"),
+        ("backup_logrotate", Answer(1, "", "error: cannot stat /etc/logrotate.d/hybridlab-backup: No such file or directory\n"), None, "cannot stat"),
+        ("sudoers", Answer(1, "/etc/sudoers.d/own:1:5: syntax error\n"), "sudoers", "syntax error"),
+        ("selinux_denials", Answer(1, "", "Error opening /var/log/audit/audit.log\n"), "SELinux: denials since boot", "Error opening"),
+    ],
+)
+def test_what_a_command_complains_of_is_told(key: str, answer: Answer, check: Optional[str], found: str) -> None:
+    (row,) = [row for row in validate.rows(a_platform(), {**sound(), key: answer}) if not row.ok]
+    assert row.check == (check or {"docker_logrotate": validate_care.DOCKER_LOGROTATE, "backup_logrotate": validate_care.BACKUP_LOGROTATE}[key])
+    assert found in row.found
+
+
+def test_a_log_without_a_denial_and_an_account_that_may_nothing_are_as_declared() -> None:
+    platform = a_platform()
+    security = Security(accounts=(Account("admin", ssh_keys=(KEY,)), Account("root", ssh_keys=(KEY,)), Account("ops", groups=("wheel", "audio"))))
+    several = replace(platform, services=replace(platform.services, security=security))
+    answers = {
+        **sound(),
+        "selinux_denials": Answer(1, "", "<no matches>\n"),
+        "sudo admin": Answer(1, "User admin is not allowed to run sudo on host.\n"),
+        "keys root": Answer(0, KEY),
+        "groups root": Answer(0, "root\n"),
+        "admins": Answer(2, "wheel:x:10:ops\n"),
+        "keys ops": Answer(0, ""),
+        "groups ops": Answer(0, "ops wheel audio video\n"),
+        "sudo ops": Answer(0, "    (ALL) ALL\n"),
+    }
+    assert set(validate.questions(several)) == set(answers)
+    assert [row for row in validate.rows(several, answers) if not row.ok] == []
 
 
 # A host without SELinux is none that has it switched off.
@@ -202,6 +265,22 @@ def test_a_measurement_becomes_rows() -> None:
     bad = validate.measured_rows("reachability", {**good, "pairs_ok": 19, "differences": ["public -> private: refused"]})
     assert [(row.check, row.ok) for row in bad] == [("pairs of segments", False), ("ways to the Internet", True), ("difference", False)]
     assert [row.found for row in validate.measured_rows("reachability", {"msg": "no bridge br-public"})] == ["no bridge br-public"]
+
+
+def test_measured_ports_become_rows() -> None:
+    web = {"workload": "web", "published": 8080, "protocol": "tcp", "from": ["public", "host"], "ok": True}
+    hand = {"workload": "", "published": 9000, "protocol": "tcp", "from": [], "ok": True}
+    good = {"ports": [web, hand], "differences": [], "summary": "ports 2/2, connections 28/28"}
+    assert [(row.check, row.expected, row.found, row.ok) for row in validate.measured_rows("published ports", good)] == [
+        ("8080/tcp (web)", "open to public, host only", "open to public, host only", True),
+        ("9000/tcp (undeclared)", "closed to all", "closed to all", True),
+    ]
+    lines = ["9000/tcp (undeclared): from internet open; declared closed", "9000/tcp (undeclared): from host open; declared closed"]
+    bad = validate.measured_rows("published ports", {**good, "ports": [web, {**hand, "ok": False}], "differences": lines})
+    assert [row.found for row in bad if not row.ok] == ["from internet open; declared closed; from host open; declared closed"]
+    assert [row.ok for row in validate.measured_rows("published ports", {"msg": "no bridge"})] == [False]
+    assert [row.ok for row in validate.measured_rows("published ports", {"ports": [], "differences": [], "summary": "not measured"})] == [False]
+    assert validate.measured_rows("published ports", {"changed": False, "skipped": True, "skip_reason": "Conditional result was False"}) == []
 
 
 def test_the_reports_name_what_failed() -> None:

@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_engine import Move, Pending
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.docker_engine import Move, Pending, Store
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
 from ansible_collections.hybridlab.platform.plugins.module_utils.host import docker_apply, docker_engine, docker_sdk
+from ansible_collections.hybridlab.platform.tests.unit.host.docker_engine_fake import Answers, engine_at
 
 ROOT = Path(__file__).resolve().parents[3]
 LIBRARY = ROOT / "roles/docker_engine/files/library.py"
@@ -136,6 +137,30 @@ def test_a_data_root_that_holds_only_what_every_first_start_makes_is_not_worth_a
         (tmp_path / treasure).rmdir()
     (tmp_path / "swarm/docker-state.json").touch()
     assert docker_engine.used(str(tmp_path))
+
+
+def answering(found: dict[str, Any]) -> Answers:
+    return lambda _method, _path, _body: (200, found)
+
+
+def test_an_engine_says_whether_containerd_keeps_its_images(tmp_path: Path) -> None:
+    # Of Docker 29 and 20.10, as GET /info has it; a client that the SDK made reads it.
+    statuses = {"overlayfs": [["driver-type", "io.containerd.snapshotter.v1"]], "overlay2": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]]}
+    found = {}
+    for driver, status in statuses.items():
+        with engine_at(tmp_path / driver, answering({"Driver": driver, "DriverStatus": status, "Containers": 1, "Images": 2})) as client:
+            found[driver] = docker_engine.store_in_use(client.info())
+    assert found == {"overlayfs": Store("overlayfs", 1, 2), "overlay2": None}
+
+
+def test_an_engine_at_rest_has_left_where_its_images_are(tmp_path: Path) -> None:
+    for name, driver in (("a", "overlay2"), ("b", "overlayfs"), ("c", "")):
+        (tmp_path / "containers" / name).mkdir(parents=True)
+        (tmp_path / "containers" / name / "config.v2.json").write_text(json.dumps({"Driver": driver}), encoding="utf-8")
+    (tmp_path / "image/overlay2").mkdir(parents=True)
+    assert docker_engine.store_at_rest(str(tmp_path)) == Store("overlayfs", 1)
+    (tmp_path / "containers/b/config.v2.json").unlink()
+    assert docker_engine.store_at_rest(str(tmp_path)) is None
 
 
 def test_names_of_backups_do_not_collide(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import copy
 import json
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -45,6 +49,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> list[Route]:
     monkeypatch.setattr(platform_check, "read_routes", lambda: routes)
     monkeypatch.setattr(platform_check, "read_hardware", lambda mounts: DELL)
     monkeypatch.setattr(platform_check, "read_listening", lambda: {22, 2201})
+    monkeypatch.setattr(platform_check, "read_listeners", lambda ports: [])
     return routes
 
 
@@ -180,6 +185,62 @@ def test_what_this_machine_has_and_the_model_does_not_know(call: Caller) -> None
         ("undeclared-route", "platform_ranges", "172.17.0.0/16"),
         ("distribution", "platform_host.distribution", "Plan9"),
     ]
+
+
+# Listens under the name of a program, on a TCP or UDP port of an address, until its input ends.
+LISTEN = """
+import pathlib, socket, sys
+name, kind, address, port = sys.argv[1:]
+pathlib.Path("/proc/self/comm").write_text(name)
+taken = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+taken.bind((address, int(port)))
+if kind == "tcp":
+    taken.listen()
+print("listens", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def listening(name: str, kind: str, address: str, port: int) -> Iterator[int]:
+    """The process's number."""
+    argv = [sys.executable, "-c", LISTEN, name, kind, address, str(port)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "listens\n"
+        yield process.pid
+        process.stdin.close()
+
+
+def workload(published: int, protocol: str) -> dict[str, Any]:
+    """The variables of a workload that publishes one port."""
+    return {
+        "platform_container_images": [{"name": "web", "reference": "web@sha256:" + "0" * 64}],
+        "platform_workloads": [
+            {"name": "web", "image": "web", "ports": [{"published": published, "target": 80, "protocol": protocol, "from": ["internet"]}]},
+        ],
+    }
+
+
+@pytest.mark.parametrize(("protocol", "address"), [("tcp", "127.0.0.1"), ("tcp", "::1"), ("udp", "0.0.0.0")])
+def test_a_published_port_that_something_but_docker_has_is_refused_with_its_name(call: Caller, protocol: str, address: str) -> None:
+    model = {
+        "platform_name": "small",
+        "platform_domain": "lab.local",
+        "platform_segments": [{"name": "one", "cidr": "172.31.255.248/29", "internet": False}],
+        **{key: lab_model()[key] for key in ("platform_docker", "platform_ranges")},
+        **workload(25, protocol),
+    }
+    with private_network():
+        with listening("dockerd", protocol, address, 25):
+            assert call(model, host=True)["findings"] == []
+        with listening("master", protocol, address, 25) as pid:
+            (finding,) = call(model, host=True)["findings"]
+
+    assert (finding["rule"], finding["path"]) == ("port-taken", "platform_workloads[web].ports[0].published")
+    shown = f"[{address}]" if ":" in address else address
+    assert finding["reason"] == f"is taken: master (pid {pid}) listens on {shown}:25 of this host already, so Docker cannot publish it"
+    assert f"systemctl status {pid}" in finding["cure"]
 
 
 def test_host_that_cannot_be_read(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

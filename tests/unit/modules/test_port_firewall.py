@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.modules import port_firewall
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
+from ansible_collections.hybridlab.platform.tests.unit.host.docker_engine_fake import engine_at
 from ansible_collections.hybridlab.platform.tests.unit.modules.module_call import call_module
 from ansible_collections.hybridlab.platform.tests.unit.private_network import private_network, run
 
@@ -222,3 +225,80 @@ def test_host_without_nft_is_planned_in_check_mode_and_refused_in_a_real_run(cal
     assert gathered["counters"] == []
     for key in ("before", "after", "diff", "commands", "changed"):
         assert done[key] == foretold[key], key
+
+
+@contextmanager
+def engine(*containers: dict[str, Any], services: Sequence[dict[str, Any]] = ()) -> Iterator[None]:
+    """An engine that says that these run. The socket's place is the namespace's own."""
+
+    def answer(_method: str, path: str, _body: Any) -> tuple[int, Any]:
+        if path == "/containers/json":
+            return 200, list(containers)
+        return (200, list(services)) if services else (503, {"message": "This node is not a swarm manager."})
+
+    Path("/var/run/docker.pid").write_text(str(os.getpid()), encoding="utf-8")
+    with engine_at(Path("/var/run/docker.sock"), answer):
+        yield
+    Path("/var/run/docker.sock").unlink()
+
+
+HAND = {"Names": ["/hand"], "Labels": {}, "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 9000, "Type": "tcp"}]}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_first_load_that_would_close_what_somebody_publishes_is_refused_until_it_is_allowed(call: Caller, check: bool) -> None:
+    with engine(HAND):
+        refused = call(check=check)
+        assert refused["failed"] is True
+        assert "9000/tcp (container hand)" in refused["msg"]
+        assert "-e published_ports_allow_disruption=true" in refused["msg"]
+        assert (run("nft", "list", "tables"), call.path.exists()) == ("", False)
+
+        assert "failed" not in call(undeclared="allow", check=check)
+        run("sh", "-c", "nft delete table inet hybridlab_ports 2>/dev/null || true")
+        assert call.same_in_check_mode(allow_disruption=True)["changed"] is True
+
+
+def test_what_is_closed_already_is_no_disruption_and_what_was_declared_is_one(call: Caller) -> None:
+    own = {"workload": "own", "published": 9000, "target": 80, "from": ["host"]}
+    with engine(HAND):
+        assert "failed" not in call(config=[WEB, own])
+        assert "9000/tcp (container hand)" in call(config=[WEB])["msg"]
+        assert "failed" not in call(config=[WEB], allow_disruption=True)
+        # From here on it is closed: neither another change nor a repair takes it from anybody.
+        assert call(config=[WEB, DNS])["changed"] is True
+        run("nft", "delete", "table", "inet", TABLE)
+        assert call(config=[WEB, DNS])["changed"] is True
+
+
+def test_an_engine_that_does_not_tell_is_not_taken_for_one_that_publishes_nothing(call: Caller) -> None:
+    Path("/var/run/docker.pid").write_text(str(os.getpid()), encoding="utf-8")
+    refused = call()
+
+    assert "the Docker engine does not tell what is published now" in refused["msg"]
+    assert run("nft", "list", "tables") == ""
+    Path("/var/run/docker.pid").unlink()
+    # One that is down has left its rules where containers live on without it.
+    run("iptables", "-t", "nat", "-N", "DOCKER")
+    run("iptables", "-t", "nat", "-A", "DOCKER", "!", "-i", "docker0", "-p", "tcp", "-m", "tcp", "--dport", "9000", "-j", "DNAT", "--to", "172.17.0.2:80")
+    assert "by these rules: 9000/tcp. " in call()["msg"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_table_stays_while_something_is_published(call: Caller, check: bool) -> None:
+    call()
+    with engine(HAND):
+        refused = call(state="deleted", config=None, check=check)
+        assert "open to everybody without these rules: 9000/tcp (container hand)" in refused["msg"]
+        assert call.path.exists()
+        assert TABLE in run("nft", "list", "tables")
+
+        assert call(state="deleted", config=None, check=check, allow_disruption=True)["changed"] is True
+
+
+def test_a_look_ahead_leaves_out_the_workloads_that_go_before(call: Caller) -> None:
+    call()
+    service = {"ID": "s1", "Spec": {"Name": "lab_web", "Labels": {"com.hybridlab.workload": "web"}}}
+    with engine({**HAND, "Labels": {"com.docker.swarm.service.id": "s1"}}, services=[service]):
+        assert "9000/tcp" in call(state="deleted", config=None)["msg"]
+        assert call(state="deleted", config=None, check=True, ignore_workloads=True)["changed"] is True

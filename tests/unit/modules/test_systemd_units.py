@@ -94,6 +94,16 @@ def test_check_mode_plans_a_unit_whose_package_is_not_installed_yet(host: Host, 
     assert "packaged.service does not exist yet" in answer["warnings"][0]
 
 
+@pytest.mark.parametrize(("assumed", "package"), [("started", ("enabled", "active")), ("stopped", ("disabled", "inactive"))])
+def test_check_mode_foretells_what_the_run_finds_when_the_package_has_come(host: Host, assumed: str, package: tuple[str, str]) -> None:
+    wanted = [{**PACKAGED, "running": False, "dropins": {"10-x.conf": "[Unit]\n"}}]
+    foretold = host(wanted, check=True, absent_units=assumed)
+    host.package("packaged.service", *package)
+    done = host(wanted)
+    for key in ("changed", "before", "after", "diff", "commands"):
+        assert done[key] == foretold[key], key
+
+
 def test_a_real_run_refuses_an_unknown_unit_before_any_change(host: Host) -> None:
     answer = host([OURS, PACKAGED])
     assert answer["failed"] is True

@@ -15,6 +15,7 @@ from ansible_collections.hybridlab.platform.roles.monitoring.files.hybridlab_mon
     docker_checks,
     guest_checks,
     host_checks,
+    mail_checks,
     metrics,
     settings,
     suites,
@@ -333,7 +334,11 @@ def test_the_log_of_the_backup_is_searched_for_errors() -> None:
 Look = Callable[[Host, Settings], list[Check]]
 
 
-@pytest.mark.parametrize("look", [look for look, _part in suites.SUITES["all"] if look not in (host_checks.backup, weekly_checks.automatic_updates)])
+# A backup that never ran and updates that never came are told as such, and a host without a mail agent has no queue.
+SILENT = (host_checks.backup, weekly_checks.automatic_updates, mail_checks.mail_queue)
+
+
+@pytest.mark.parametrize("look", [look for look, _part in suites.SUITES["all"] if look not in SILENT])
 def test_a_missing_tool_is_never_ok(look: Look) -> None:
     checks = look(FakeHost(), FULL)
     assert checks
@@ -341,6 +346,36 @@ def test_a_missing_tool_is_never_ok(look: Look) -> None:
         return
     assert {check.severity for check in checks} <= {"unknown", "critical"}
     assert all(check.cure for check in checks)
+
+
+def postfix_queue(*minutes: int) -> FakeHost:
+    lines = "".join(json.dumps({"queue_name": "deferred", "queue_id": str(age), "arrival_time": int(NOW) - age * 60}) + "\n" for age in minutes)
+    return FakeHost({"/usr/sbin/postqueue -j": lines}, files={"/usr/sbin/postqueue": ""})
+
+
+def dma_queue(*minutes: int) -> FakeHost:
+    times = {f"/var/spool/dma/Q{age}": NOW - age * 60 for age in minutes}
+    others = ("/usr/sbin/dma", "/var/spool/dma/flush", *(f"/var/spool/dma/M{age}" for age in minutes))
+    return FakeHost(files=dict.fromkeys((*times, *others), ""), times={**times, "/var/spool/dma/flush": NOW - 9 * DAY})
+
+
+@pytest.mark.parametrize("queue", [postfix_queue, dma_queue])
+def test_mail_that_waits_for_an_hour_is_told_with_its_count_and_its_oldest(queue: Callable[..., FakeHost]) -> None:
+    assert [check.severity for check in mail_checks.mail_queue(queue(), Settings())] == ["ok"]
+    assert mail_checks.mail_queue(queue(59, 1), Settings())[0].severity == "ok"
+    checks = mail_checks.mail_queue(queue(5, 61, 300), Settings())
+    assert (checks[0].severity, checks[0].value, checks[0].threshold) == ("warning", 300, "60/1440")
+    assert "3 messages wait" in checks[0].message and "2 of them for more than 60 minutes, the oldest for 5 hours" in checks[0].message
+    assert measured(checks) == {("hybridlab_mail_queue_messages", ""): 3, ("hybridlab_mail_queue_oldest_seconds", ""): 18000}
+    assert mail_checks.mail_queue(queue(1440), Settings())[0].severity == "critical"
+    patient = parse({"thresholds": {"mail_queue_minutes": {"warning": 400}}})
+    assert mail_checks.mail_queue(queue(300), patient)[0].severity == "ok"
+
+
+def test_a_mail_queue_that_cannot_be_read_is_unknown_and_a_host_without_one_has_none() -> None:
+    for output in (Output(1, "", "postqueue: fatal: Queue report unavailable"), Output(0, "-Queue ID-  --Size--")):
+        assert mail_checks.mail_queue(FakeHost({"/usr/sbin/postqueue": output}, files={"/usr/sbin/postqueue": ""}), Settings())[0].severity == "unknown"
+    assert mail_checks.mail_queue(FakeHost(), Settings()) == []
 
 
 def test_parts_that_the_model_leaves_out_are_not_looked_for() -> None:

@@ -21,8 +21,9 @@ from typing import NoReturn, Optional
 
 from . import manifest
 from .engine import Docker
-from .errors import DIFFERENT, FAILED, BackupError, Ended, Locked, Refused
-from .generations import Generations
+from .errors import DIFFERENT, FAILED, BackupError, Ended, Incomplete, Locked, Refused, UsageError
+from .gaps import concerned
+from .generations import Generations, gaps_of
 from .holding import RUN, Holder
 from .journal import Log, Status, human, stamp, table
 from .restoring import Restorer, shown
@@ -31,7 +32,7 @@ from .settings import SETTINGS, Settings, load
 
 CODES = """exit codes:
   0  done, or all is well
-  1  begun and failed; for status: the last good backup is too old
+  1  begun and failed, or a generation was made that lacks something; for status: the last good backup is too old
   2  wrong arguments or settings
   3  refused before anything was changed: no disk, no room, something would be lost
   4  another run holds the lock
@@ -48,8 +49,11 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("status", help="the last run, and whether the last good one is recent enough")
     verify = verbs.add_parser("verify", help="read a generation and compare it with its manifest")
     verify.add_argument("generation", nargs="?", default="latest", help="its name in list (default: %(default)s)")
+    gone = verbs.add_parser("remove", help="remove a generation from the disk")
+    gone.add_argument("generation", metavar="NAME", help="its name in list")
+    gone.add_argument("--force", action="store_true", help="also the last good one")
     restore = verbs.add_parser("restore", help="bring a generation back")
-    restore.add_argument("--generation", default="latest", help="its name in list (default: %(default)s)")
+    restore.add_argument("--generation", default="latest", help="its name in list (default: %(default)s, the newest that has all that is asked for)")
     what = restore.add_mutually_exclusive_group(required=True)
     what.add_argument("--service", action="append", metavar="NAME", help="a service of platform_backup (repeatable)")
     what.add_argument("--all", action="store_true", help="all services, all other volumes and paths, images")
@@ -107,13 +111,17 @@ def _run(_arguments: argparse.Namespace, settings: Settings) -> int:
         status.begin()
         try:
             made = Saver(settings, _docker(settings), log).run()
+            whole = {service.name: not concerned(made.gaps, [service.name]) for service in settings.services}
+            lacking = "; ".join(str(gap) for gap in made.gaps)
+            status.made(made.generation, made.size, made.files, whole, f"generation {made.generation.name} lacks {lacking}" if lacking else None)
         except (BackupError, OSError) as error:
             log.say(f"failed: {error}")
             status.fail(str(error))
             raise
         finally:
             log.close()
-        status.succeed(made.generation, made.size, made.files)
+        if lacking:
+            raise Incomplete(f"generation {made.generation.name} holds all but this: {lacking}")
     return 0
 
 
@@ -121,12 +129,28 @@ def _list(_arguments: argparse.Namespace, settings: Settings) -> int:
     rows = []
     for path in Generations(settings.target).whole():
         try:
-            with (path / manifest.NAME).open(encoding="ascii") as stream:
-                header = json.loads(stream.readline())
-            rows.append((path.name, header["host"], str(header["files"]), human(header["bytes"]), ", ".join(header["dumps"]) or "-"))
+            header = manifest.read_header(path / manifest.NAME)
+            lacking = ", ".join(gap.name for gap in gaps_of(path) or ()) or "-"
+            rows.append((path.name, header["host"], str(header["files"]), human(header["bytes"]), ", ".join(header["dumps"]) or "-", lacking))
         except (OSError, ValueError, KeyError):
-            rows.append((path.name, "?", "?", "?", "its manifest can't be read"))
-    print(table(("generation", "host", "files", "size", "dumps"), rows))
+            rows.append((path.name, "?", "?", "?", "?", "its manifest can't be read"))
+    print(table(("generation", "host", "files", "size", "dumps", "lacks"), rows))
+    return 0
+
+
+def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
+    with locked(settings):
+        known = Generations(settings.target)
+        if arguments.generation not in [path.name for path in known.whole()]:
+            raise UsageError(f"generation {arguments.generation!r}: there is no such one. See: hybridlab-backup list")
+        path, good = known.find(arguments.generation), known.last_good()
+        if path == (good or known.last()) and not arguments.force:
+            raise Refused(f"generation {path.name}: is the last good one. Make another first (hybridlab-backup run), or add --force")
+        known.discard(path)
+        if path == good:
+            before = known.last_good()
+            Status(settings.place.state).forget(None if before is None else str(manifest.read_header(before / manifest.NAME)["finished"]))
+    print(f"generation {path.name}: removed")
     return 0
 
 
@@ -156,7 +180,7 @@ def _verify(arguments: argparse.Namespace, settings: Settings) -> int:
 def _restore(arguments: argparse.Namespace, settings: Settings) -> int:
     services = None if arguments.all else [settings.service(name) for name in arguments.service]
     log = Log(None if arguments.check else settings.place.logs / f"restore-{stamp()}.log")
-    restorer = Restorer(settings, _docker(settings), log, arguments.generation)
+    restorer = Restorer(settings, _docker(settings), log, arguments.generation, services)
     if arguments.check:
         log.say(shown(restorer.planned(services)))
         return 0

@@ -77,7 +77,7 @@ def check_abilities(directory: Path) -> None:
             kept = (found.st_uid, found.st_gid, found.st_mode & 0o7777, found.st_nlink) == (12345, 12345, 0o4751, 2)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise Refused(f"{directory}: the disk is full. Make room (hybridlab-backup list), or lower platform_backup.keep") from error
+            raise Refused(f"{directory}: the disk is full. Make room (hybridlab-backup list, then remove NAME), or lower platform_backup.keep") from error
         raise Refused(f"{directory}: the disk can't hold a backup ({error.strerror}). Format it with ext4, XFS or btrfs") from error
     if not kept:
         raise Refused(f"{directory}: the disk does not keep owners, modes and hard links. Format it with ext4, XFS or btrfs")
@@ -100,5 +100,5 @@ def check_room(settings: Settings, needed: int) -> None:
     if needed + kept > have:
         raise Refused(
             f"{settings.mount}: too small. This run needs about {human(needed)}, {human(kept)} stay free (platform_backup.reserve_gb and reserve_percent), "
-            f"and {human(have)} are free. Use a larger disk, or lower platform_backup.keep and remove old generations (hybridlab-backup list)"
+            f"and {human(have)} are free. Use a larger disk, lower platform_backup.keep, or remove a generation (hybridlab-backup list, then remove NAME)"
         )

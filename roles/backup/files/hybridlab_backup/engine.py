@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from .errors import BackupError, DiskFull
+from .errors import BackupError, DiskFull, Fatal
 from .settings import Hook, Service
 
 SECONDS = 120
+ATTEMPTS = 4
 
 
 class Docker:
@@ -43,12 +44,23 @@ class Docker:
     def names(self, *arguments: str) -> list[str]:
         return self.call(*arguments).split()
 
+    def every(self, kind: str, *listing: str) -> list[Any]:
+        """All that ``listing`` names. What has gone before it was looked at makes the engine refuse the others too: then both are done again."""
+        for _again in range(ATTEMPTS - 1):
+            try:
+                return self.inspect(kind, list(dict.fromkeys(self.names(*listing))))
+            except Fatal:
+                raise
+            except BackupError:
+                time.sleep(0.3)
+        return self.inspect(kind, list(dict.fromkeys(self.names(*listing))))
+
     def there(self, kind: str, name: str) -> bool:
         done = subprocess.run([self.command, kind, "inspect", name], capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
         return done.returncode == 0
 
     def volumes(self) -> list[dict[str, Any]]:
-        return self.inspect("volume", self.names("volume", "ls", "--quiet"))
+        return self.every("volume", "volume", "ls", "--quiet")
 
     def containers(self, service: Service, every: bool = False) -> list[str]:
         """Ids of the service's containers on this host; those that run, or every one."""
@@ -90,17 +102,23 @@ class Docker:
     def export(self, arguments: Sequence[str], path: Path, seconds: int) -> None:
         """Standard output of a docker command into ``path`` (0600): whole, or not there."""
         beside = path.with_name(f".{path.name}.new")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        try:
+            self._write(arguments, beside, path.name, seconds)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _write(self, arguments: Sequence[str], path: Path, name: str, seconds: int) -> None:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
             try:
                 done = subprocess.run([self.command, *arguments], stdout=stream, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=seconds, check=False)
             except subprocess.TimeoutExpired:
-                raise BackupError(f"{path.name}: docker {arguments[0]} took more than {seconds} s") from None
+                raise BackupError(f"{name}: docker {arguments[0]} took more than {seconds} s") from None
         words = done.stderr.decode("utf-8", "backslashreplace").strip()[-1000:]
         if done.returncode != 0:
             if "no space left" in words.lower():
-                raise DiskFull(f"{path}: the disk is full ({words}). Older generations are untouched")
-            raise BackupError(f"{path.name}: docker {arguments[0]} ended with {done.returncode}: {words}")
-        beside.replace(path)
+                raise DiskFull(f"{name}: the disk is full ({words}). Older generations are untouched")
+            raise BackupError(f"{name}: docker {arguments[0]} ended with {done.returncode}: {words}")
 
     def feed(self, container: str, hook: Hook, path: Path) -> None:
         """``hook`` in the container, reading ``path``."""

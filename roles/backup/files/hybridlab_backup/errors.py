@@ -33,9 +33,17 @@ class Locked(BackupError):
     code = LOCKED
 
 
-class DiskFull(BackupError):
+class Incomplete(BackupError):
+    """A generation was made, and lacks something."""
+
+
+class Fatal(BackupError):
+    """Not of one part alone: it ends the whole run."""
+
+
+class DiskFull(Fatal):
     """The backup disk has no room left."""
 
 
-class Ended(BackupError):
+class Ended(Fatal):
     """Somebody asked the process to end."""

@@ -10,12 +10,14 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
 from .errors import BackupError, UsageError
+from .gaps import Gap, concerned, from_json
 from .journal import Log, stamp
-from .manifest import BOOT, NAME
+from .manifest import BOOT, NAME, read_header
 
 _WHOLE = re.compile(r"\d{8}T\d{6}Z\Z")
 
@@ -35,6 +37,20 @@ class Generations:
     def last(self) -> Optional[Path]:
         found = self.whole()
         return found[-1] if found else None
+
+    def last_good(self) -> Optional[Path]:
+        """The newest that lacks nothing."""
+        return next((path for path in reversed(self.whole()) if gaps_of(path) == []), None)
+
+    def good_for(self, services: Optional[Sequence[str]]) -> Path:
+        """The newest that has all of these services, of everything where it is None. UsageError where there is none."""
+        rows = [(path, gaps_of(path)) for path in reversed(self.whole())]
+        for path, gaps in rows:
+            if gaps is not None and not concerned(gaps, services):
+                return path
+        newest = self.find("latest")
+        lacking = "; ".join(str(gap) for gap in concerned(rows[0][1] or [], services)) or "its manifest can't be read"
+        raise UsageError(f"no generation has all that is asked for. The newest, {newest.name}, lacks: {lacking}. Name the one to be taken by --generation")
 
     def find(self, name: str) -> Path:
         """By its name, or ``latest``. UsageError where there is none."""
@@ -88,15 +104,29 @@ class Generations:
                 remove(path)
 
     def retain(self, count: int, log: Log) -> None:
-        """Remove the oldest beyond ``count``. A removal that is cut short leaves nothing that looks whole."""
+        """Remove the oldest beyond ``count``, but never the last good one."""
+        good = self.last_good()
         for path in self.whole()[:-count]:
-            log.say(f"removing generation {path.name}: {count} are kept")
-            doomed = path.with_name(f"{path.name}.deleting")
-            path.rename(doomed)
-            remove(doomed)
+            if path != good:
+                log.say(f"removing generation {path.name}: {count} are kept")
+                self.discard(path)
+
+    def discard(self, path: Path) -> None:
+        """Remove a generation. A removal that is cut short leaves nothing that looks whole."""
+        doomed = path.with_name(f"{path.name}.deleting")
+        path.rename(doomed)
+        remove(doomed)
 
     def _named(self, pattern: re.Pattern[str]) -> list[Path]:
         return sorted(path for path in self.target.iterdir() if pattern.match(path.name) and not path.is_symlink())
+
+
+def gaps_of(generation: Path) -> Optional[list[Gap]]:
+    """What a generation lacks; None where its manifest can't be read."""
+    try:
+        return from_json(read_header(generation / NAME).get("gaps", ()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _booted(path: Path) -> Optional[str]:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -61,7 +61,7 @@ class Log:
 
 
 class Status:
-    """status.json: the last run, and when one last succeeded. Monitoring reads it."""
+    """status.json: the last run, when one last lacked nothing, and the same of each service. Monitoring reads it."""
 
     def __init__(self, state: Path) -> None:
         self.path = state / "status.json"
@@ -76,22 +76,30 @@ class Status:
 
     def begin(self) -> None:
         last = self.read()
-        self._write({"started": iso(), "finished": None, "ok": False, "last_good": last.get("last_good"), **_size(last), "error": None})
+        self._write({"started": iso(), "finished": None, "ok": False, "last_good": last.get("last_good"), **_kept(last), "error": None})
 
-    def succeed(self, generation: Path, size: int, files: int) -> None:
-        now = iso()
-        found = {**self.read(), "finished": now, "ok": True, "last_good": now, "bytes": size, "files": files, "generation": str(generation), "error": None}
+    def made(self, generation: Path, size: int, files: int, services: Mapping[str, bool], error: Optional[str] = None) -> None:
+        """A generation is there. services: whether it holds all of each one; error: what it lacks."""
+        now, last = iso(), self.read()
+        before = last.get("services") or {}
+        found = {**last, "finished": now, "ok": error is None, "last_good": now if error is None else last.get("last_good")}
+        found.update(bytes=size, files=files, generation=str(generation), error=error)
+        found["services"] = {name: now if whole else before.get(name) for name, whole in services.items()}
         self._write(found)
 
     def fail(self, error: str) -> None:
         self._write({**self.read(), "finished": iso(), "ok": False, "error": error})
 
+    def forget(self, last_good: Optional[str]) -> None:
+        """The last good generation was removed; the one before it ended at ``last_good``, None where there is none."""
+        self._write({**self.read(), "last_good": last_good})
+
     def _write(self, value: dict[str, Any]) -> None:
         write_whole(self.path, json.dumps(value, indent=1) + "\n", 0o644)
 
 
-def _size(last: dict[str, Any]) -> dict[str, Any]:
-    return {"bytes": last.get("bytes", 0), "files": last.get("files", 0), "generation": last.get("generation")}
+def _kept(last: dict[str, Any]) -> dict[str, Any]:
+    return {"bytes": last.get("bytes", 0), "files": last.get("files", 0), "generation": last.get("generation"), "services": last.get("services") or {}}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from .errors import BackupError
+from .gaps import Gap, from_json
 from .journal import write_whole
 
 NAME = "manifest.jsonl"
@@ -65,6 +66,11 @@ class Entry(NamedTuple):
 class Manifest:
     header: Mapping[str, Any]
     entries: Mapping[str, Entry]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """What the generation lacks."""
+        return from_json(self.header.get("gaps", ()))
 
     @property
     def files(self) -> int:
@@ -178,6 +184,15 @@ def write(path: Path, header: Mapping[str, Any], entries: Mapping[str, Entry]) -
     lines = [json.dumps({"version": VERSION, **header}), *(json.dumps(entry.brief()) for _name, entry in sorted(entries.items()))]
     text = "".join(line + "\n" for line in lines)
     write_whole(path, text + json.dumps({"entries": len(entries), "sha256": hashlib.sha256(text.encode("ascii")).hexdigest()}) + "\n")
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The first line alone, which is enough for a list. OSError or ValueError where it can't be read."""
+    with path.open(encoding="ascii") as stream:
+        header = json.loads(stream.readline())
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: its first line is no header")
+    return header
 
 
 def read(path: Path) -> Manifest:

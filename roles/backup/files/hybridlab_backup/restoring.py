@@ -15,6 +15,7 @@ from typing import Any, Optional
 from . import copying, manifest
 from .engine import Docker, wait
 from .errors import BackupError, Refused, UsageError
+from .gaps import Gap, concerned
 from .generations import Generations
 from .holding import RESTORE, Holder
 from .journal import Log, human, table
@@ -51,12 +52,19 @@ class Row:
 
 
 class Restorer:
-    def __init__(self, settings: Settings, docker: Optional[Docker], log: Log, generation: str) -> None:
+    """generation: a name, or ``latest``: the newest that lacks nothing of what is asked for."""
+
+    def __init__(self, settings: Settings, docker: Optional[Docker], log: Log, generation: str, services: Optional[Sequence[Service]]) -> None:
         self.settings = settings
         self.docker = docker
         self.log = log
-        self.generation = Generations(settings.target).find(generation)
+        known = Generations(settings.target)
+        asked = None if services is None else [service.name for service in services]
+        self.generation = known.good_for(asked) if generation == "latest" else known.find(generation)
         self.manifest = manifest.read(self.generation / manifest.NAME)
+        self.gaps = concerned(self.manifest.gaps, asked)
+        if generation == "latest" and self.generation != known.last():
+            log.say(f"generation {self.generation.name}: newer ones lack something of what is asked for (hybridlab-backup list)")
 
     def to_directory(self, services: Optional[Sequence[Service]], directory: Path) -> list[Row]:
         """Everything, or what the services have, into an empty directory; nothing else is touched."""
@@ -77,7 +85,7 @@ class Restorer:
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 copying.copy_file(source, target)
             rows.append(_row("-", f"{directory}/{name}" if name != "." else str(directory), wanted, target, whole=name == "."))
-        return rows
+        return [*rows, *map(_lack, self.gaps)]
 
     def in_place(self, services: Optional[Sequence[Service]], force: bool) -> list[Row]:
         """The services, or everything, to where it was. Everything is checked before the first service is stopped."""
@@ -86,7 +94,7 @@ class Restorer:
         rows = [] if services is not None else self._load_images()
         for service in chosen:
             rows += self._restore(service, [part for part in parts if part.service is service])
-        return rows
+        return [*rows, *map(_lack, self.gaps)]
 
     def plan(self, services: Optional[Sequence[Service]]) -> tuple[list[Service], list[Part]]:
         chosen = [*self.settings.services, OTHERS] if services is None else list(services)
@@ -100,7 +108,7 @@ class Restorer:
             dump = self.manifest.entries.get(_dump_name(service))
             if dump is not None:
                 rows.append(Row(service.name, "dump", 1, dump.size, "would be fed to its restore command" if service.restore else "has no restore command"))
-        return rows
+        return [*rows, *map(_lack, self.gaps)]
 
     def _planned(self, part: Part) -> Row:
         wanted = manifest.Manifest({}, self.manifest.below(part.source))
@@ -117,8 +125,10 @@ class Restorer:
                 continue
             own = [Part(f"volumes/{name}", service, volume=name) for name in service.volumes]
             own += [Part(file_name(path), service, path=Path(path)) for path in service.paths]
-            missing += [part.shown for part in own if part.source not in self.manifest.entries]
-            parts += own
+            # What a gap says is not asked for again.
+            if not any(gap.service == service.name for gap in self.gaps):
+                missing += [part.shown for part in own if part.source not in self.manifest.entries]
+            parts += [part for part in own if part.source in self.manifest.entries]
         if missing:
             raise UsageError(f"generation {self.generation.name} does not hold {', '.join(missing)}: it is older than these. Use a later one")
         return parts
@@ -210,13 +220,23 @@ class Restorer:
         rows = []
         for image in json.loads((self.generation / "images.json").read_text(encoding="utf-8")):
             path = self.generation / "images" / image["file"]
-            there = self.docker.there("image", image["id"])
-            if not there:
+            if self.docker.there("image", image["id"]):
+                words = self._name_image(self.docker, image)
+            else:
                 if manifest.file_sum(path) != self.manifest.entries[f"images/{image['file']}"].sum:
                     raise BackupError(f"{path}: is damaged, its sum is not that of the manifest. Use another generation, or build the image anew")
                 self.docker.call("image", "load", "--quiet", "--input", str(path), seconds=3600)
-            rows.append(Row("-", f"image {image['tags'][0]}", 1, path.stat().st_size, "is there" if there else "loaded"))
+                words = "loaded"
+            rows.append(Row("-", f"image {image['tags'][0]}", 1, path.stat().st_size, words))
         return rows
+
+    @staticmethod
+    def _name_image(docker: Docker, image: Mapping[str, Any]) -> str:
+        """Give an image that is there by its id the names that it had; a name that another image has now stays there."""
+        lost = [tag for tag in image["tags"] if not docker.there("image", tag)]
+        for tag in lost:
+            docker.call("image", "tag", image["id"], tag)
+        return f"named {', '.join(lost)} again" if lost else "is there"
 
     def _restore(self, service: Service, parts: Sequence[Part]) -> list[Row]:
         holder = None if self.docker is None else Holder(self.docker, self.settings.place.state, RESTORE, self.log)
@@ -275,6 +295,10 @@ def _dump_name(service: Service) -> str:
 
 def _empty(path: Path) -> bool:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def _lack(gap: Gap) -> Row:
+    return Row(gap.service or "-", gap.what, 0, 0, "NOT WHOLE in this generation", (str(gap),))
 
 
 def _row(service: str, what: str, wanted: Mapping[str, manifest.Entry], target: Path, whole: bool = False) -> Row:

@@ -37,6 +37,8 @@ METRICS = {
     "hybridlab_journal_errors": "Messages of priority err or worse in the last hour.",
     "hybridlab_journal_size_bytes": "What the journal keeps on disk.",
     "hybridlab_load_per_core": "Load of the last five minutes, for each core.",
+    "hybridlab_mail_queue_messages": "Messages, for each recipient one, that this host itself has still to deliver.",
+    "hybridlab_mail_queue_oldest_seconds": "How long the oldest of them waits.",
     "hybridlab_memory_used_ratio": "Share of memory that is not available to new programs.",
     "hybridlab_notifications_spooled": "Notifications that wait to be sent.",
     "hybridlab_pool_used_ratio": "Used share of a storage pool.",

@@ -29,6 +29,7 @@ THRESHOLDS = {
     "journal_mb": (2048, 4096),
     "load_per_core": (2, 4),
     "logrotate_age_days": (2, 8),
+    "mail_queue_minutes": (60, 1440),
     "memory_percent": (70, 90),
     "pool_percent": (80, 90),
     "security_updates": (1, 20),

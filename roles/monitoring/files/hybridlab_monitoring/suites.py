@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from . import docker_checks, guest_checks, host_checks, weekly_checks
+from . import docker_checks, guest_checks, host_checks, mail_checks, weekly_checks
 from .model import OK, WARNING, Check, metric, unknown
 from .probe import PATH, Host
 from .settings import Settings
@@ -31,6 +31,7 @@ WATCH: Sequence[Row] = (
     (guest_checks.tables, None),
     (host_checks.ssh_failures, None),
     (host_checks.backup, None),
+    (mail_checks.mail_queue, None),
 )
 DAILY: Sequence[Row] = (
     *WATCH,
