@@ -8,8 +8,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+from hypothesis import settings
+
+# Examples of each property, where a test names no number of its own.
+settings.register_profile("platform", max_examples=int(os.environ.get("HYBRIDLAB_EXAMPLES") or 25))
+settings.load_profile("platform")
 
 COLLECTIONS = Path(__file__).resolve().parent.parent / "collections"
 

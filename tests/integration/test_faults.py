@@ -74,6 +74,13 @@ def test_a_host_whose_rules_cannot_be_loaded_forwards_nothing(built_host: Lab) -
     ],
 )
 def test_what_somebody_changed_by_hand_is_repaired(built_host: Lab, harm: str) -> None:
+    sound = built_host.snapshot()
     built_host.sh(harm)
+    assert built_host.snapshot() != sound
     assert built_host.played("site.yml").changed > 0
+    assert built_host.snapshot() == sound
+
+
+def test_after_all_repairs_nothing_is_left_to_do(built_host: Lab) -> None:
     built_host.unchanged()
+    built_host.verified()
