@@ -15,7 +15,8 @@ from pathlib import Path
 from hypothesis import settings
 
 # Examples of each property, where a test names no number of its own.
-settings.register_profile("platform", max_examples=int(os.environ.get("HYBRIDLAB_EXAMPLES") or 25))
+# How long one takes says something of the machine alone.
+settings.register_profile("platform", max_examples=int(os.environ.get("HYBRIDLAB_EXAMPLES") or 25), deadline=None)
 settings.load_profile("platform")
 
 COLLECTIONS = Path(__file__).resolve().parent.parent / "collections"

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import security_settings as core
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
 
 
-def security_settings(security: Mapping[str, Any]) -> dict[str, Any]:
+def security_settings(security: Mapping[str, Any], mail: Optional[Mapping[str, Any]] = None) -> dict[str, Any]:
     try:
-        return core.settings(security)
+        return core.settings(security, mail is not None)
     except ModelError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -13,6 +13,7 @@ from tests.integration.lab import Lab, fresh
 
 # Files are handed out in this order, so that the workers end together: the longest first, and those not named here after them.
 LONGEST_FIRST = (
+    "test_mail",
     "test_faults",
     "test_guest_faults",
     "test_published_ports",

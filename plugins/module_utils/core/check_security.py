@@ -14,12 +14,22 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core import che
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_cloud_init import login_name, read_keys
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_context import Context
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, Table, as_flag, labels
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import Account, Fail2ban, Jail, Security, Ssh, Updates
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import (
+    HOST_JAILS,
+    MAIL_JAILS,
+    Account,
+    Fail2ban,
+    Jail,
+    Security,
+    Ssh,
+    Updates,
+)
 
 KEYS = ("accounts", "ssh", "fail2ban", "updates", "sysctl", "audit", "selinux", "selinux_booleans")
 ACCOUNT_KEYS = ("name", "ssh_keys", "groups", "sudo", "sudo_password", "shell")
-JAIL_KEYS = ("name", "retries", "find_seconds", "ban_seconds")
-JAILS = ("sshd", "docker-auth")
+JAIL_NUMBERS = ("retries", "find_seconds", "ban_seconds")
+JAIL_KEYS = ("name", "enabled", *JAIL_NUMBERS)
+JAILS = (*HOST_JAILS, *MAIL_JAILS)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MODES = ("enforcing", "permissive")
 
@@ -79,8 +89,8 @@ _HOST_NEEDS = (
 Item = TypeVar("Item")
 
 
-def read_security(faults: Faults, raw: Any, context: Optional[Context]) -> Optional[Security]:
-    """``platform_security``. Without a context the noun alone."""
+def read_security(faults: Faults, raw: Any, context: Optional[Context], mail: bool = False) -> Optional[Security]:
+    """``platform_security``. Without a context the noun alone. mail: whether there is a platform_mail, whose jails are on unless they are turned off."""
     table = Table.read(faults, "platform_security", raw, KEYS, ("accounts",))
     if table is None:
         return None
@@ -90,7 +100,7 @@ def read_security(faults: Faults, raw: Any, context: Optional[Context]) -> Optio
     return Security(
         accounts=_read_accounts(faults, table, ssh),
         ssh=ssh,
-        fail2ban=_part(faults, table, "fail2ban", _read_fail2ban) or Fail2ban(),
+        fail2ban=_read_fail2ban(faults, table.at("fail2ban"), table.value.get("fail2ban", {}), mail, alone=context is None) or Fail2ban(),
         updates=_part(faults, table, "updates", _read_updates) or Updates(),
         sysctl=_read_sysctl(faults, table),
         audit=table.flag("audit", default=True),
@@ -168,7 +178,7 @@ def _read_ssh(faults: Faults, path: str, raw: Any) -> Optional[Ssh]:
     return None if table is None else Ssh(table.flag("root_login", default=False), table.flag("forwarding", default=False))
 
 
-def _read_fail2ban(faults: Faults, path: str, raw: Any) -> Optional[Fail2ban]:
+def _read_fail2ban(faults: Faults, path: str, raw: Any, mail: bool, alone: bool) -> Optional[Fail2ban]:
     table = Table.read(faults, path, raw, ("jails", "never_ban"))
     if table is None:
         return None
@@ -179,7 +189,13 @@ def _read_fail2ban(faults: Faults, path: str, raw: Any) -> Optional[Fail2ban]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         faults.add("jail-twice", table.at("jails"), name, "is listed twice", "Join the two entries")
     words = [_never_banned(faults, f"{table.at('never_ban')}[{index}]", word) for index, word in enumerate(table.words("never_ban"))]
-    return Fail2ban(jails if "jails" in table.value else Fail2ban.jails, tuple(word for word in words if word is not None))
+    off = {jail.name for jail, row in zip(read, rows) if jail is not None and row.get("enabled") is False}
+    found = [*(jails if "jails" in table.value else Fail2ban.jails), *(Jail(name) for name in MAIL_JAILS if mail and name not in names)]
+    if not mail:
+        for name in sorted({*names} & {*MAIL_JAILS}) if not alone else ():
+            faults.add("jail-mail", f"{table.at('jails')}[{name}].name", name, "guards the mail system, and there is no platform_mail", "Remove it")
+        found = [jail for jail in found if jail.name in HOST_JAILS]
+    return Fail2ban(tuple(jail for jail in found if jail.name not in off), tuple(word for word in words if word is not None))
 
 
 def _read_jail(faults: Faults, path: str, raw: Any) -> Optional[Jail]:
@@ -187,7 +203,8 @@ def _read_jail(faults: Faults, path: str, raw: Any) -> Optional[Jail]:
     if table is None:
         return None
     name = table.choice("name", JAILS)
-    numbers = {key: table.number(key, least=1) for key in JAIL_KEYS[1:]}
+    table.flag("enabled", default=True)
+    numbers = {key: table.number(key, least=1) for key in JAIL_NUMBERS}
     return Jail(name, **{key: number for key, number in numbers.items() if number is not None}) if name else None
 
 

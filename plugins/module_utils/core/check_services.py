@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import mail_platform
@@ -50,7 +51,8 @@ def read_services(faults: Faults, table: Table, context: Context) -> Services:
     context = replace(context, images=tuple(image.name for image in images))
     workloads = given("platform_workloads", read_workloads, [])
     context = replace(context, workloads=tuple(workload.name for workload in workloads), published=_published(workloads))
-    security = given("platform_security", read_security)
+    with_mail = table.value.get("platform_mail") is not None
+    security = given("platform_security", partial(read_security, mail=with_mail))
     _check_users(faults, docker, security)
     backup = given("platform_backup", read_backup)
     if backup is not None and security is not None and not any(item.path.startswith("platform_security.updates") for item in faults.items):

@@ -37,6 +37,11 @@ class Ssh:
     forwarding: bool = False
 
 
+# Jails that come with the hardening, and those that come with the mail system.
+HOST_JAILS = ("sshd", "docker-auth")
+MAIL_JAILS = ("mail-dovecot", "mail-postfix", "mail-web")
+
+
 @dataclass(frozen=True)
 class Jail:
     """retries failures within find_seconds shut an address out for ban_seconds."""
@@ -49,9 +54,9 @@ class Jail:
 
 @dataclass(frozen=True)
 class Fail2ban:
-    """never_ban: addresses and networks, beside loopback, the segments that may reach the host's sshd, and platform_ranges."""
+    """jails: those that are on; never_ban: addresses and networks, beside loopback, the segments that may reach the host's sshd, and platform_ranges."""
 
-    jails: tuple[Jail, ...] = (Jail("sshd"), Jail("docker-auth"))
+    jails: tuple[Jail, ...] = tuple(Jail(name) for name in HOST_JAILS)
     never_ban: tuple[str, ...] = ()
 
 

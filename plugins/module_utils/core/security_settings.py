@@ -14,10 +14,10 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shap
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
 
 
-def settings(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Every key of the noun, as plain data. Raises ModelError with all findings."""
+def settings(raw: Mapping[str, Any], mail: bool = False) -> dict[str, Any]:
+    """Every key of the noun, as plain data; the jails are those that are on. mail: with those of the mail system. Raises ModelError with all findings."""
     faults = Faults()
-    security = read_security(faults, plain(raw), None)
+    security = read_security(faults, plain(raw), None, mail)
     if faults.items or security is None:
         raise ModelError(faults.items)
     complete: dict[str, Any] = plain(asdict(security))

@@ -17,10 +17,10 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_context import Context
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_security import JAILS, read_security
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_security import read_security
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import Account, Jail, Ssh
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import HOST_JAILS, MAIL_JAILS, Account, Jail, Ssh
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.security_settings import settings
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 
@@ -62,8 +62,18 @@ def test_settings_are_complete_and_plain() -> None:
         settings({"accounts": [{"name": "admin", "ssh_keys": [KEY], "sudo": True}], "selinux": "disabled"})
 
 
-def test_the_jails_file_has_every_jail_of_the_model() -> None:
-    assert str(list(JAILS)) in (ROLE / "templates/jail.local.j2").read_text(encoding="utf-8")
+def test_jails_of_the_mail_system_are_on_with_it_and_off_where_the_model_says_so() -> None:
+    def names(jails: list[dict[str, Any]], mail: bool) -> list[str]:
+        raw = {"accounts": [{"name": "admin", "ssh_keys": [KEY], "sudo": True}], "fail2ban": {"jails": jails}}
+        return [jail["name"] for jail in settings(raw, mail)["fail2ban"]["jails"]]
+
+    assert names([{"name": "sshd"}], mail=True) == ["sshd", *MAIL_JAILS]
+    assert names([{"name": "sshd"}, {"name": "mail-web", "retries": 3}], mail=False) == ["sshd"]
+    assert names([{"name": "sshd", "enabled": False}, {"name": "mail-web", "enabled": False}], mail=True) == ["mail-dovecot", "mail-postfix"]
+
+
+def test_the_jails_file_has_every_jail_of_the_hardening() -> None:
+    assert str(list(HOST_JAILS)) in (ROLE / "templates/jail.local.j2").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ networks = st.builds(
     st.sampled_from([192, 198, 203, 10]),
     octets,
     octets,
-    st.integers(14, 32),
+    # Wider ones could take all from which is chosen: the next test.
+    st.integers(17, 32),
 )
 
 
@@ -43,6 +44,11 @@ def test_no_chosen_range_overlaps(taken: list[str], seed: str) -> None:
     assert [overlapping(cidr, taken) for cidr in (uplink, link, pool)] == [[], [], []]
     assert not overlapping(link, [pool, uplink])
     assert not overlapping(pool, [uplink])
+
+
+def test_a_machine_that_reaches_everything_is_refused() -> None:
+    with pytest.raises(SandboxError, match="routes to all of"):
+        addresses.choose_inner("000000", ["198.16.0.0/14"])
 
 
 def test_two_checkouts_start_at_different_links() -> None:

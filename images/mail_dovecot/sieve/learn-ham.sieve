@@ -1,0 +1,12 @@
+# Copyright (c) hybridlab.platform contributors
+# GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+require ["vnd.dovecot.pipe", "copy", "imapsieve", "environment", "variables"];
+# Spam that is thrown away is still spam.
+if environment :is "imap.mailbox" "Trash" {
+  stop;
+}
+if environment :matches "imap.user" "*" {
+  set "user" "${1}";
+}
+pipe :copy :try "learn" ["ham", "${user}"];
