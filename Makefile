@@ -15,7 +15,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Nothing of ours goes into a home directory, also where a tool installs the collection for itself.
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
 
-.PHONY: help setup lab lab-down images capacity status validate export-terraform check test bench topology docs lock lint types unit sanity integration scenarios clean
+.PHONY: help setup lab lab-down images capacity status validate mail-status mail-dns export-terraform check test bench topology docs lock lint types unit sanity integration scenarios clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,12 @@ status: setup ## one screen: host, networks, guests, forwards, warnings
 
 validate: setup ## every check of inventories/$(PLATFORM) against its model; changes nothing
 	$(BIN)/python -m tools.validate -i inventories/$(PLATFORM)
+
+mail-status: setup ## containers, queue, certificate, fullest mailboxes of the mail system
+	$(BIN)/python -m tools.mail_status -i inventories/$(PLATFORM)
+
+mail-dns: setup ## the DNS sheet of the mail domains (OUT=directory, ADDRESS=of the host)
+	$(BIN)/python -m tools.mail_dns -i inventories/$(PLATFORM) $(if $(OUT),-o $(OUT)) $(if $(ADDRESS),--ipv4 $(ADDRESS))
 
 export-terraform: setup ## write what stands on the host as Terraform configuration
 	$(BIN)/python -m tools.export_terraform -i inventories/$(PLATFORM)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from tools._collection import ROOT, install_finder
+from tools._collection import install_finder
 
 
 def main() -> int:
     install_finder()
-    sys.path.insert(0, str(ROOT / "roles" / "mail" / "files"))
-    from mailprobe.__main__ import main as probe
+    from roles.mail.files.mailprobe.__main__ import main as probe
 
     return probe()
 

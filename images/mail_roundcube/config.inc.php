@@ -29,7 +29,8 @@ $config['cipher_method'] = 'AES-256-CBC';
 
 $config['imap_host'] = 'tls://dovecot:143';
 $config['imap_conn_options'] = $platform_tls;
-$config['imap_timeout'] = 15;
+// Dovecot keeps who guesses waiting, for 17 seconds at most: that is a refusal, and no fault.
+$config['imap_timeout'] = 30;
 $config['smtp_host'] = 'tls://postfix:587';
 $config['smtp_conn_options'] = $platform_tls;
 $config['smtp_user'] = '%u';

@@ -58,7 +58,14 @@ def with_mail_images(images: Optional[Rows], mail: Optional[Mapping[str, Any]] =
 
 def with_mail_backup(backup: Mapping[str, Any], mail: Optional[Mapping[str, Any]] = None) -> dict[str, Any]:
     own = plain(backup)
-    return {**own, "services": [*(own.get("services") or []), *(mail_platform.backup(_read(mail)) if mail else [])]}
+    if not mail:
+        return dict(own)
+    found = _read(mail)
+    return {
+        **own,
+        "services": [*(own.get("services") or []), *mail_platform.backup(found)],
+        "skip_volumes": [*(own.get("skip_volumes") or []), *mail_platform.skipped_volumes(found)],
+    }
 
 
 def mail_secrets(secrets: Optional[Mapping[str, Any]], mail: Mapping[str, Any]) -> dict[str, Any]:

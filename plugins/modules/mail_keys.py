@@ -90,10 +90,10 @@ dkim:
   type: dict
   sample: {example.com: {s1: MIIBIjANBgkq...}}
 tlsa:
-  description: Data of the certificate's TLSA record. Null where there is none yet.
+  description: SHA-256 of the certificate's public key, as a TLSA record C(3 1 1) has it. Null where there is none yet.
   returned: always
   type: str
-  sample: 3 1 1 0b9fa5a59eed715c26c1020c711b4f6ec42d58b0015e14337a39dad301c5afc3
+  sample: 0b9fa5a59eed715c26c1020c711b4f6ec42d58b0015e14337a39dad301c5afc3
 until:
   description: When the certificate ends, as a date. Null where there is none yet.
   returned: always

@@ -179,6 +179,21 @@ token:
   returned: always
   type: str
   sample: 4f1d0c2ab7e95a66
+connect_only:
+  description: Whether nothing was sent because of check mode.
+  returned: always
+  type: bool
+  sample: false
+interrupted:
+  description: Whether the run was ended by hand. Never true for a task.
+  returned: always
+  type: bool
+  sample: false
+count:
+  description: Messages that were to be sent. V(0) when no connection came about.
+  returned: always
+  type: int
+  sample: 1
 sent:
   description: Messages that the server took.
   returned: always

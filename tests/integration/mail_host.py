@@ -6,32 +6,33 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import imaplib
 import json
 import smtplib
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, TypeVar, cast
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import mail_dns
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse_mail import parse_mail
 
 from tests.integration.lab import Lab, fresh, model
+from tests.integration.mail.connections import SECONDS, Imap, Smtp, joined, said
 from tools import playbook
 from tools.sandbox.names import Identity, Settings
-from tools.sandbox.relay import frames
 from tools.sandbox.verbs import Sandbox
 
 LAYERS = ("platform_docker", "platform_secrets", "platform_container_images", "platform_mail")
@@ -40,8 +41,7 @@ STREAM = "webmakesprofit.com"
 RELAY = "relay.outside.example"
 # Senders of the outside. Nothing but its own address may send for the strict one, and that is not it.
 HONEST, STRICT = "sender.example", "strict.example"
-SECONDS = 60
-END = playbook.CHECKOUT / "tools/sandbox/relay_end.py"
+PEM_END = "-----END CERTIFICATE-----"
 FILES = (playbook.CHECKOUT / "tests/integration/mail/dns_server.py", playbook.CHECKOUT / "tests/integration/mail/stream.py")
 
 # Port 587 takes mail by STARTTLS and a login only, port 25 nothing but what comes from this host itself. What is for elsewhere.example ends here.
@@ -66,6 +66,17 @@ install -d -o nobody -g nogroup /var/mail/elsewhere
 chmod 600 /etc/postfix/relay.key
 """
 
+# A certificate of the host's own CA, as it would be shortly before its end.
+NEARLY_OVER = """
+cd {directory}; work=$(mktemp -d)
+names=$(openssl x509 -in tls/current/fullchain.pem -noout -ext subjectAltName | tail -n 1 | tr -d ' ')
+echo "subjectAltName=$names" >$work/extensions
+openssl req -new -key tls/current/privkey.pem -subj /CN={hostname} -out $work/request
+openssl x509 -req -in $work/request -days 5 -CA ca/ca.pem -CAkey ca/ca.key -CAcreateserial -CAserial $work/serial -extfile $work/extensions \
+    -out tls/current/fullchain.pem 2>/dev/null
+rm -r $work
+"""
+
 Answer = TypeVar("Answer")
 
 
@@ -75,74 +86,6 @@ class Reply:
 
     code: int
     text: str
-
-
-class _Smtp(smtplib.SMTP):
-    """SMTP on a connection that is there already."""
-
-    def __init__(self, link: socket.socket, host: str) -> None:
-        self.link = link
-        super().__init__(host, 25, local_hostname=f"client.{HONEST}", timeout=SECONDS)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return self.link
-
-
-class _Imap(imaplib.IMAP4):
-    """IMAP on a connection that is there already."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self.link = link
-        super().__init__()
-
-    def _create_socket(self, timeout: Optional[float]) -> socket.socket:
-        return self.link
-
-
-def joined(container: Any, address: str, port: int) -> socket.socket:
-    """A TCP connection that begins in a container of the sandbox."""
-    api = container.client.api
-    made = api.exec_create(container.id, ["python3", "-c", END.read_text(encoding="utf-8"), address, str(port)], stdin=True)["Id"]
-    attached = api.exec_start(made, socket=True)
-    inner: socket.socket = getattr(attached, "_sock", attached)
-    inner.settimeout(None)
-    near, far = socket.socketpair()
-    near.settimeout(SECONDS)
-
-    def there() -> None:
-        try:
-            while data := far.recv(65536):
-                inner.sendall(data)
-            inner.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
-
-    def back() -> None:
-        # The reader of the engine's stream keeps its object from being closed.
-        _kept = attached
-        try:
-            for kind, data in frames(inner):
-                if kind == 1:
-                    far.sendall(data)
-        except OSError:
-            pass
-        finally:
-            far.close()
-            inner.close()
-
-    for work in (there, back):
-        threading.Thread(target=work, daemon=True).start()
-    return near
-
-
-def _said(link: socket.socket) -> None:
-    """The rest of a ManageSieve server's answer, which has to be OK."""
-    told = b""
-    while not (lines := told.splitlines()) or not told.endswith(b"\r\n") or lines[-1][:2] not in (b"OK", b"NO", b"BY"):
-        more = link.recv(4096)
-        assert more, told
-        told += more
-    assert lines[-1].startswith(b"OK"), told
 
 
 def letter(sender: str, to: str, subject: str, text: str = "Shall we meet for lunch on Tuesday?\n") -> EmailMessage:
@@ -188,15 +131,15 @@ class MailHost:
         found.load_verify_locations(cadata=self.lab.sh(f"cat {self.mail.directory}/tls/current/ca.pem"))
         return found
 
-    def _secured(self, link: socket.socket) -> socket.socket:
+    def _secured(self, link: socket.socket) -> ssl.SSLSocket:
         return self.trust.wrap_socket(link, server_hostname=self.mail.hostname)
 
     @contextmanager
     def smtp(self, port: int = 25, login: Optional[str] = None) -> Iterator[smtplib.SMTP]:
         """A session in which EHLO was said; with TLS at the submission ports."""
         link = joined(self._client, self.address, port)
+        session = Smtp(self._secured(link) if port == 465 else link, self.mail.hostname)
         try:
-            session = _Smtp(self._secured(link) if port == 465 else link, self.mail.hostname)
             if port == 587 and login is not None:
                 session.starttls(context=self.trust)
             session.ehlo()
@@ -204,7 +147,7 @@ class MailHost:
                 session.login(login, PASSWORD)
             yield session
         finally:
-            link.close()
+            session.close()
 
     def offered(self, made: EmailMessage, *to: str, sender: Optional[str] = None, login: Optional[str] = None, port: Optional[int] = None) -> Reply:
         """The server's last word about a mail."""
@@ -214,18 +157,24 @@ class MailHost:
                 if code < 400:
                     code, text = session.rcpt(one)
             if code < 400:
-                code, text = session.data(made.as_bytes())
+                code, text = session.data(made.as_bytes(policy=SMTP))
             return Reply(code, text.decode())
+
+    def takes(self, to: str, subject: str) -> bool:
+        """Whether a mail from outside is taken now."""
+        try:
+            return self.offered(letter(f"carla@{HONEST}", to, subject), to).code == 250
+        except (OSError, smtplib.SMTPException):
+            return False
 
     @contextmanager
     def imap(self, login: str) -> Iterator[imaplib.IMAP4]:
-        link = self._secured(joined(self._client, self.address, 993))
+        session = Imap(self._secured(joined(self._client, self.address, 993)))
         try:
-            session = _Imap(link)
             session.login(login, PASSWORD)
             yield session
         finally:
-            link.close()
+            session.shutdown()
 
     def headers(self, login: str, folder: str = "INBOX", field: str = "SUBJECT") -> list[str]:
         """That field of each mail of a folder."""
@@ -242,7 +191,7 @@ class MailHost:
 
             def look() -> Optional[bytes]:
                 session.select(folder, readonly=True)
-                found = session.search(None, "HEADER", "SUBJECT", subject)[1][0].split()
+                found = session.search(None, "HEADER", "SUBJECT", f'"{subject}"')[1][0].split()
                 return session.fetch(found[0].decode(), "(BODY.PEEK[])")[1][0][1] if found else None  # type: ignore[index,return-value]
 
             return until(look, f"{subject} did not reach {folder} of {login}", seconds, 0.3) or b""
@@ -251,15 +200,15 @@ class MailHost:
         """Make a script the one that is active: ManageSieve, RFC 5804."""
         link = joined(self._client, self.address, 4190)
         try:
-            _said(link)
+            said(link)
             link.sendall(b"STARTTLS\r\n")
-            _said(link)
+            said(link)
             link = self._secured(link)
-            _said(link)
+            said(link)
             word = base64.b64encode(f"\0{login}\0{PASSWORD}".encode()).decode()
             for command in (f'AUTHENTICATE "PLAIN" "{word}"', f'PUTSCRIPT "own" {{{len(script)}+}}\r\n{script}', 'SETACTIVE "own"'):
                 link.sendall(f"{command}\r\n".encode())
-                _said(link)
+                said(link)
         finally:
             link.close()
 
@@ -298,11 +247,33 @@ class MailHost:
         try:
             yield
         finally:
-            self.lab.sh(f"{inside} umount --lazy {path}")
+            self.lab.sh(f"{inside} sh -c 'for turn in 1 2 3 4 5; do umount {path} && exit 0; sleep 1; done; exit 1'")
 
     def flush(self) -> None:
         """The mail host's queue is tried now."""
         self.lab.sh(f"docker exec {self.containers()['postfix']} postqueue -f")
+
+    def age_certificate(self) -> None:
+        self.lab.sh(NEARLY_OVER.format(directory=self.mail.directory, hostname=self.mail.hostname))
+
+    def current_certificate(self) -> str:
+        """Its SHA-256."""
+        pem = self.lab.sh(f"cat {self.mail.directory}/tls/current/fullchain.pem")
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[: pem.index(PEM_END) + len(PEM_END)])).hexdigest()
+
+    def shown_certificate(self, port: int) -> str:
+        """SHA-256 of what a new connection is shown."""
+        link = joined(self._client, self.address, port)
+        if port in (993, 465):
+            secured = self._secured(link)
+        else:
+            session = Smtp(link, self.mail.hostname)
+            session.starttls(context=self.trust)
+            secured = cast(ssl.SSLSocket, session.sock)
+        try:
+            return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+        finally:
+            secured.close()
 
     def queued(self) -> bool:
         """Whether mail waits in the mail host's queue after a try."""
@@ -389,9 +360,10 @@ def mail_host(directory: Path) -> Iterator[MailHost]:
             outside.sh(OUTSIDE)
 
         prepared = pool.submit(prepare)
-        lab.played("site.yml", *host.variables)
+        lab.played("site.yml", *host.variables, "--skip-tags", "verify")
         prepared.result()
         host.named()
         for part in ("rspamd", "postfix"):
             host.killed(part)
+        until(lambda: host.takes(host.mail.admins[0], "first"), "the mail host takes no mail")
         yield host

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import copy
+import imaplib
 import smtplib
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from email import message_from_bytes, policy
+from secrets import token_hex
 
 import dkim  # type: ignore[import-untyped]
 import pytest
@@ -28,7 +31,7 @@ NEW = "emil@kuma8088.com"
 ACCOUNTS = {"Say who has mail", "Give new mailboxes their first passwords"}
 LIVE_SECONDS = 2.0
 # The stream of mails while parts are killed.
-MAILS, PER_SECOND = 2000, 25
+MAILS, PER_SECOND = 2000, 40
 ARRIVED_SECONDS = 240
 KILLED = ("dovecot", "postfix", "rspamd", "redis", "clamav")
 
@@ -66,10 +69,6 @@ def test_a_mailbox_made_by_hand_is_live_in_two_seconds(host: MailHost) -> None:
     assert host.headers("fritz@fx-trader-life.com") == []
     assert time.monotonic() - made < LIVE_SECONDS
     host.lab.sh("mailctl remove fritz@fx-trader-life.com")
-
-
-def test_a_second_run_changes_nothing(host: MailHost) -> None:
-    host.lab.unchanged("site.yml", *host.variables)
 
 
 # -- mail in -------------------------------------------------------------------------------------
@@ -137,7 +136,6 @@ def test_mail_goes_out_by_the_smarthost_and_is_signed(host: MailHost, login: str
     assert dkim.verify(mail.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), dnsfunc=lambda name, timeout=5: texts.get(name.decode().rstrip("."), "").encode())
     domain = login.rpartition("@")[2]
     assert any(f"d={domain}" in signature for signature in headers(mail, "DKIM-Signature"))
-    assert not [value for value in headers(mail, "Received") if host.outside_address in value.partition("by")[0]], "the sender's address went out"
 
 
 # -- what is refused -----------------------------------------------------------------------------
@@ -179,8 +177,6 @@ def test_a_full_mailbox_is_refused_before_the_mail(host: MailHost) -> None:
         big.add_attachment(bytes(400_000), "application", "octet-stream", filename="big")
         words = [session.append("INBOX", None, None, big.as_bytes())[0] for _turn in range(5)]
     assert (words[0], words[-1]) == ("OK", "NO")
-    found = host.offered(letter(STRANGER, SMALL, "one more", "y" * 400_000), SMALL)
-    assert found.code in (452, 552), found
     with host.smtp() as session:
         session.mail(STRANGER, ["size=900000"])
         assert session.rcpt(SMALL)[0] in (452, 552)
@@ -219,17 +215,50 @@ def test_submission_wants_tls_a_login_and_an_own_address(host: MailHost) -> None
 
 def test_a_move_to_junk_teaches(host: MailHost) -> None:
     def learned() -> int:
-        return int(sum(one["revision"] for one in host.scanner("/stat")["statfiles"] if one["symbol"] == "BAYES_SPAM"))
+        return int(host.scanner("/stat")["learned"])
 
-    text = "".join(f"Word{number} offers pills{number} and riches{number} to whoever answers this letter{number} today.\n" for number in range(40))
+    # What was learned once is not learned again.
+    text = "".join(f"Word {token_hex(4)} offers {token_hex(4)} and {token_hex(4)} to whoever answers this letter today.\n" for _line in range(40))
     assert host.offered(letter(STRANGER, ANNA, "teach me", text), ANNA).code == 250
     host.fetched(ANNA, "teach me")
     before = learned()
     with host.imap(ANNA) as session:
         session.select("INBOX")
-        number = session.search(None, "HEADER", "SUBJECT", "teach me")[1][0].split()[0].decode()
+        number = session.search(None, "HEADER", "SUBJECT", '"teach me"')[1][0].split()[-1].decode()
         assert session.copy(number, "Junk")[0] == "OK"
     until(lambda: learned() > before, "nothing was learned", 30)
+
+
+# -- what is renewed -----------------------------------------------------------------------------
+
+
+def test_a_new_certificate_drops_no_connection(host: MailHost) -> None:
+    before = host.containers()
+    host.age_certificate()
+    old, over, faults = host.current_certificate(), threading.Event(), []
+
+    def visit() -> None:
+        while not over.is_set():
+            try:
+                host.headers(NEW)
+                host.shown_certificate(465)
+            except (OSError, AssertionError, imaplib.IMAP4.error, smtplib.SMTPException) as error:
+                faults.append(repr(error))
+
+    with host.imap(ANNA) as reading, host.smtp(465, ANNA) as sending:
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        try:
+            host.lab.played("playbooks/mail.yml", *host.variables)
+        finally:
+            over.set()
+            visitor.join()
+        new = host.current_certificate()
+        assert new != old
+        assert [host.shown_certificate(port) for port in (25, 587, 465, 993)] == [new] * 4
+        assert (reading.noop()[0], sending.noop()[0]) == ("OK", 250)
+    assert not faults
+    assert host.containers() == before
 
 
 # -- what goes wrong -----------------------------------------------------------------------------
@@ -240,7 +269,7 @@ def test_without_a_scanner_mail_waits_at_its_sender(host: MailHost, part: str) -
     with host.without(part):
         found = host.offered(letter(STRANGER, ANNA, f"without {part}"), ANNA)
         assert 400 <= found.code < 500, found
-    until(lambda: host.offered(letter(STRANGER, ANNA, f"again with {part}"), ANNA).code == 250, f"{part} does not work again", 90, 2)
+    until(lambda: host.takes(ANNA, f"again with {part}"), f"{part} does not work again", 90, 2)
     assert host.fetched(ANNA, f"again with {part}")
     assert f"without {part}" not in host.headers(ANNA)
 

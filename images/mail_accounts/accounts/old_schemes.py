@@ -28,19 +28,20 @@ def matches(stored: str, password: str, checks: Mapping[str, Check]) -> bool:
     if check is None:
         raise UnknownScheme(scheme)
     try:
-        return check(value, password)
+        # At its end it would not count, neither for crypt(3) nor for HMAC.
+        return "\0" not in password and check(value, password)
     except ValueError as error:
         raise UnknownScheme(scheme) from error
 
 
 def _crypt(value: str, password: str) -> bool:
-    """crypt(3), which the standard library of newer Pythons no longer has. A password cannot hold its end mark."""
+    """crypt(3), which the standard library of newer Pythons no longer has."""
     library = ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1")
     library.crypt.restype = ctypes.c_char_p
     found = library.crypt(password.encode(), value.encode())
     if found is None or found.startswith(b"*"):
         raise ValueError(value[:4])
-    return "\0" not in password and hmac.compare_digest(found, value.encode())
+    return hmac.compare_digest(found, value.encode())
 
 
 def _pbkdf2(value: str, password: str) -> bool:

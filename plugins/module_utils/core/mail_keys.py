@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Optional
 
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_autoconfig import certificate_names
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError, shell_line
 
 # Days. 397 is the most that browsers take of any certificate (CA/Browser Forum, ballot SC31).
 LEAF_DAYS, CA_DAYS, RENEW_DAYS = 397, 3652, 30
-# Names of a domain that clients and other mail servers ask over HTTPS.
-WEB_NAMES = ("autoconfig", "autodiscover", "mta-sts")
 # In a certificate's CN there is room for this (RFC 5280, ub-common-name).
 _CN_MAX = 64
 
@@ -93,13 +92,7 @@ class Plan:
 def wanted(mail: Mail, given: Optional[Certificate] = None) -> Wanted:
     keys = tuple(DkimKey(domain.name, selector, domain.dkim.bits) for domain in mail.domains for selector in domain.dkim.selectors)
     selectors = "".join(f"{domain.name} {domain.dkim.active}\n" for domain in sorted(mail.domains, key=lambda one: one.name))
-    return Wanted(keys, selectors, names(mail), given.sha256 if given else None, given.names if given else ())
-
-
-def names(mail: Mail) -> tuple[str, ...]:
-    """What the certificate is for, the host's name first."""
-    web = [f"{name}.{domain.name}" for domain in mail.domains for name in WEB_NAMES]
-    return tuple(dict.fromkeys([mail.hostname, *web]))
+    return Wanted(keys, selectors, tuple(certificate_names(mail)), given.sha256 if given else None, given.names if given else ())
 
 
 def plan(found: Found, want: Wanted, directory: str, now: datetime) -> Plan:
@@ -282,4 +275,4 @@ def public_key(pem: str) -> bytes:
 
 def tlsa(public_pem: str) -> str:
     """Data of a TLSA record DANE-EE, SPKI, SHA-256 (RFC 7671, 5.1)."""
-    return f"3 1 1 {hashlib.sha256(public_key(public_pem)).hexdigest()}"
+    return hashlib.sha256(public_key(public_pem)).hexdigest()

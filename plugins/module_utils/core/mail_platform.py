@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.hybridlab.platform.plugins.module_utils.core import mail_dovecot, mail_postfix, mail_rspamd
+from ansible_collections.hybridlab.platform.plugins.module_utils.core import mail_dovecot, mail_postfix, mail_rspamd, mail_web
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail
 
 # An image is built after its base, so in this order; web's parts lean on the others at their start and come last.
-PARTS = (mail_dovecot, mail_postfix, mail_rspamd)
+PARTS = (mail_dovecot, mail_postfix, mail_rspamd, mail_web)
 
 # What is in mail.directory and cannot be had again. Archives of removed mailboxes are there to be fetched, as long as the disk has room.
 SAVED = ("mail", "home", "accounts", "passwords", "dkim", "tls", "archive")
@@ -33,4 +33,9 @@ def backup(mail: Mail) -> list[dict[str, Any]]:
     A message is one file that gets its name when it is whole, and SQLite's files are written in transactions: nothing has to stand still for long.
     """
     box: dict[str, Any] = {"name": "mail", "workload": "dovecot", "paths": [f"{mail.directory}/{name}" for name in SAVED], "quiesce": "pause"}
-    return [box]
+    return [box, *mail_web.backup(mail)]
+
+
+def skipped_volumes(mail: Mail) -> list[str]:
+    """Volumes that hold nothing for longer than a request."""
+    return [f"{mail.stack}_{name}" for name in ("dovecot_incoming", "roundcube_temp", "nginx_temp")]

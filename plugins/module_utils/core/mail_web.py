@@ -9,7 +9,7 @@ Settings that no model changes stand in images/mail_nginx, mail_roundcube, mail_
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List
+from typing import Any
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_autoconfig import (
     AUTOCONFIG_PATHS,
@@ -20,10 +20,10 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_autoc
 )
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail, MailDomain
 
-Entry = Dict[str, Any]
+Entry = dict[str, Any]
 
 # Names in platform_secrets that the webmail needs: the password of its database, and the key of its sessions.
-DATABASE_SECRET, KEY_SECRET = "mail_roundcube_db", "mail_roundcube_key"  # noqa: S105 - names
+DATABASE_SECRET, KEY_SECRET = "mail_roundcube_db", "mail_roundcube_key"
 SECRETS = (DATABASE_SECRET, KEY_SECRET)
 
 MARIADB, ACCOUNTS, ROUNDCUBE, NGINX = "5008:5008", "5007:5021", "5009:5009", "5009:5022"
@@ -33,7 +33,7 @@ PORTS = {"https": 4443, "webmail": 8443}
 FORM_MB = 8
 
 
-def images(mail: Mail, root: str) -> List[Entry]:
+def images(mail: Mail, root: str) -> list[Entry]:
     """Entries of platform_container_images. root: the directory of build contexts. nginx stands on Roundcube's image: it serves the same version's files."""
     if not _serves(mail):
         return []
@@ -46,7 +46,7 @@ def images(mail: Mail, root: str) -> List[Entry]:
     return [database, accounts, roundcube, nginx]
 
 
-def workloads(mail: Mail) -> List[Entry]:
+def workloads(mail: Mail) -> list[Entry]:
     """Entries of platform_workloads. Without the webmail only what programs ask for; without that as well, none."""
     if not _serves(mail):
         return []
@@ -54,12 +54,12 @@ def workloads(mail: Mail) -> List[Entry]:
     return [{"stack": mail.stack, **part} for part in [*parts, _nginx(mail)]]
 
 
-def secrets(mail: Mail) -> List[str]:
+def secrets(mail: Mail) -> list[str]:
     """Names that platform_secrets has to give."""
     return list(SECRETS) if mail.webmail else []
 
 
-def backup(mail: Mail) -> List[Entry]:
+def backup(mail: Mail) -> list[Entry]:
     """Entries of platform_backup.services: the webmail's database as a dump. Sessions, caches and files of mails being written are not kept."""
     if not mail.webmail:
         return []
@@ -82,9 +82,7 @@ def servers_conf(mail: Mail) -> str:
     """The servers of nginx."""
     parts = []
     if mail.webmail:
-        parts.append(
-            f"server {{\n  server_name _;\n  client_max_body_size {mail.message_mb + FORM_MB}m;\n  include /etc/nginx/platform/webmail.conf;\n}}\n"
-        )
+        parts.append(f"server {{\n  server_name _;\n  client_max_body_size {mail.message_mb + FORM_MB}m;\n  include /etc/nginx/platform/webmail.conf;\n}}\n")
     if mail.listener("https") is not None:
         parts.append(_public_server("_", ["location / { return 404; }"]))
         for domain in mail.domains:
@@ -96,7 +94,7 @@ def _serves(mail: Mail) -> bool:
     return mail.webmail or mail.listener("https") is not None
 
 
-def _domain_servers(mail: Mail, domain: MailDomain) -> List[str]:
+def _domain_servers(mail: Mail, domain: MailDomain) -> list[str]:
     policy = _location(f"= {MTA_STS_PATH}", "text/plain", mta_sts_policy(mail, domain))
     settings = [_location(f"= {path}", "text/xml", autoconfig(mail, domain)) for path in AUTOCONFIG_PATHS]
     # Outlook writes it in capitals too, and asks by POST.
@@ -108,7 +106,7 @@ def _domain_servers(mail: Mail, domain: MailDomain) -> List[str]:
     ]
 
 
-def _public_server(name: str, locations: List[str]) -> str:
+def _public_server(name: str, locations: list[str]) -> str:
     lines = [f"server_name {name};", "include /etc/nginx/platform/public.conf;", *locations]
     return "server {\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
 
@@ -134,7 +132,7 @@ def _mariadb() -> Entry:
         "image": "mail-mariadb",
         "user": MARIADB,
         "memory_mb": 384,
-        "tmpfs": [{"target": "/tmp", "size_mb": 32}],  # noqa: S108 - in the container
+        "tmpfs": [{"target": "/tmp", "size_mb": 32}],
         "volumes": [{"name": "mariadb", "target": "/var/lib/mysql"}, {"name": "sockets_mariadb", "target": "/run/mail/mariadb"}],
         "secrets": [{"name": DATABASE_SECRET, "target": f"/run/secrets/{DATABASE_SECRET}", "uid": "5008", "gid": "5008"}],
         # The first start makes the files of the database.
@@ -150,7 +148,7 @@ def _accounts(mail: Mail) -> Entry:
         "image": "mail-accounts",
         "user": ACCOUNTS,
         "memory_mb": 256,
-        "tmpfs": [{"target": "/tmp", "size_mb": 8}],  # noqa: S108 - in the container
+        "tmpfs": [{"target": "/tmp", "size_mb": 8}],
         "volumes": [
             {"name": "sockets_accounts", "target": "/run/mail/accounts"},
             {"source": f"{mail.directory}/passwords", "target": "/srv/passwords"},
@@ -166,8 +164,8 @@ def _roundcube(mail: Mail) -> Entry:
         "name": "roundcube",
         "image": "mail-roundcube",
         "user": ROUNDCUBE,
-        "memory_mb": 768,
-        "tmpfs": [{"target": "/tmp", "size_mb": 64}],  # noqa: S108 - in the container
+        "memory_mb": 1024,
+        "tmpfs": [{"target": "/tmp", "size_mb": 64}],
         "volumes": [
             # Attachments of mails that are being written.
             {"name": "roundcube_temp", "target": "/var/lib/roundcube/temp"},
@@ -190,7 +188,7 @@ def _nginx(mail: Mail) -> Entry:
     asked = ["webmail"] if mail.webmail else []
     if mail.listener("https") is not None:
         asked.append(f"public:mta-sts.{mail.domains[0].name}:{MTA_STS_PATH}")
-    volumes: List[Entry] = [
+    volumes: list[Entry] = [
         # What is being sent to it, or read slowly.
         {"name": "nginx_temp", "target": "/var/cache/nginx"},
         {"source": f"{mail.directory}/tls", "target": "/srv/tls", "read_only": True},
@@ -202,7 +200,7 @@ def _nginx(mail: Mail) -> Entry:
         "image": "mail-nginx",
         "user": NGINX,
         "memory_mb": 192,
-        "tmpfs": [{"target": "/tmp", "size_mb": 8}],  # noqa: S108 - in the container
+        "tmpfs": [{"target": "/tmp", "size_mb": 8}],
         "volumes": volumes,
         "configs": [{"name": "nginx.servers.conf", "target": "/etc/nginx/model/servers.conf", "content": servers_conf(mail)}],
         "ports": [

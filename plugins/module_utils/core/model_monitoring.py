@@ -28,6 +28,7 @@ THRESHOLDS: Mapping[str, tuple[float, float]] = {
     "pool_percent": (80, 90),
     "security_updates": (1, 20),
     "selinux_denials": (1, 50),
+    "signature_age_days": (3, 14),
     "ssh_failures": (30, 300),
     "update_age_days": (8, 15),
 }

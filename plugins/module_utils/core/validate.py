@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate_care, validate_docker, validate_host
+from ansible_collections.hybridlab.platform.plugins.module_utils.core import validate_care, validate_docker, validate_host, validate_mail
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model import Platform
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.validation import Answers, Questions, Row
 
-LAYERS = (validate_host, validate_docker, validate_care)
+LAYERS = (validate_host, validate_docker, validate_mail, validate_care)
 
 
 def questions(platform: Platform) -> Questions:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from ipaddress import ip_address
 
 # Tags, X.690.
-_INTEGER, _OID, _UTC_TIME, _GENERALIZED_TIME = 0x02, 0x06, 0x17, 0x18
+_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _DNS_NAME, _IP_ADDRESS = 0x82, 0x87
 _UTF16, _UTF32 = 0x1E, 0x1C
@@ -41,18 +41,23 @@ def read(der: bytes) -> Certificate:
     """ValueError when it is none."""
     try:
         return _read(der)
-    except (IndexError, StopIteration, UnicodeDecodeError) as error:
+    except (IndexError, UnicodeDecodeError) as error:
         raise ValueError("cannot be read as a certificate (RFC 5280)") from error
 
 
 def _read(der: bytes) -> Certificate:
-    _tag, whole = next(_elements(der))
-    _tag, signed = next(_elements(whole))
-    parts = [part for part in _elements(signed) if part[0] != _VERSION]
-    _serial, _algorithm, (_, issuer), (_, validity), (_, subject), *rest = parts
-    not_before, not_after = (_time(tag, value) for tag, value in _elements(validity))
+    parts = [part for part in _elements(_first(_first(der))) if part[0] != _VERSION]
+    _serial, _algorithm, issuer, validity, subject, *rest = parts
+    not_before, not_after = (_time(tag, value) for tag, value in _elements(validity[1]))
     names = next((tuple(_names(value)) for tag, value in rest if tag == _EXTENSIONS), ())
-    return Certificate(_name(subject), _name(issuer), names, not_before, not_after)
+    return Certificate(_name(subject[1]), _name(issuer[1]), names, not_before, not_after)
+
+
+def _first(data: bytes) -> bytes:
+    """Content of the first element."""
+    for _tag, content in _elements(data):
+        return content
+    raise ValueError("is empty where a certificate is not")
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -76,7 +81,7 @@ def _name(data: bytes) -> str:
     found: dict[bytes, str] = {}
     for _set, relative in _elements(data):
         for _sequence, pair in _elements(relative):
-            (_, kind), (tag, value) = _elements(pair)
+            (_oid, kind), (tag, value) = _elements(pair)
             encoding = {_UTF16: "utf-16-be", _UTF32: "utf-32-be"}.get(tag, "utf-8")
             found[kind] = value.decode(encoding, "replace")
     return next((found[kind] for kind in (_COMMON_NAME, _UNIT, _ORGANIZATION) if kind in found), ", ".join(found.values()) or "(no name)")
@@ -94,13 +99,11 @@ def _time(tag: int, value: bytes) -> datetime:
 
 def _names(data: bytes) -> Iterator[str]:
     """DNS names and addresses of the subject's alternative names; of other extensions nothing."""
-    _tag, extensions = next(_elements(data))
-    for _sequence, extension in _elements(extensions):
-        (_, kind), *_critical, (_, value) = _elements(extension)
+    for _sequence, extension in _elements(_first(data)):
+        (_oid, kind), *_critical, (_octets, value) = _elements(extension)
         if kind != _SUBJECT_ALT_NAME:
             continue
-        _tag, names = next(_elements(value))
-        for tag, name in _elements(names):
+        for tag, name in _elements(_first(value)):
             if tag == _DNS_NAME:
                 yield name.decode("ascii", "replace")
             elif tag == _IP_ADDRESS:

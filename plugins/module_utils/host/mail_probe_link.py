@@ -1,7 +1,7 @@
 # Copyright (c) hybridlab.platform contributors
 # GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections of a mail probe: SMTP and IMAP with TLS and a login, by Python's own library. Each fault is a ProbeError."""
+"""Connections of a mail probe: SMTP and IMAP with TLS and a login, by Python's own libraries. Each fault is a ProbeError."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from datetime import date, datetime, timezone
+from datetime import date
 from typing import Any, Callable, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core import mail_probe_errors as errors
-from ansible_collections.hybridlab.platform.plugins.module_utils.core import x509
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_probe import (
     AUTO,
     HEADER,
@@ -33,28 +31,14 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_probe
     Probe,
 )
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_probe_errors import ProbeError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_probe_report import Link, Tls
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_probe_report import Link
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.mail_probe_tls import network_faults, open_socket, tls_context, tls_facts
 
 INBOX = "INBOX"
 # RFC 3501, date-month: whatever the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _UID = re.compile(rb"\bUID (\d+)")
 _FOLDER = re.compile(rb'\((?P<flags>[^)]*)\) (?:"[^"]*"|NIL) (?P<name>.+)$')
-
-
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """ResourceError for a file of CAs that is none."""
-    try:
-        made = ssl.create_default_context(cafile=endpoint.ca)
-    except OSError as error:
-        why = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ResourceError(f"ca: found {endpoint.ca!r}, which cannot be used: {why}") from error
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    if endpoint.insecure:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
-    return made
 
 
 class _Smtp(smtplib.SMTP):
@@ -66,7 +50,7 @@ class _Smtp(smtplib.SMTP):
         super().__init__(endpoint.expected, endpoint.port, local_hostname="localhost", timeout=timeout)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        made = _socket(self.endpoint, timeout, self.context)
+        made = open_socket(self.endpoint, timeout, self.context)
         own = made.getsockname()[0]
         self.local_hostname = f"[IPv6:{own}]" if ":" in own else f"[{own}]"
         return made
@@ -85,20 +69,7 @@ class _Imap(imaplib.IMAP4):
         super().__init__(endpoint.expected, endpoint.port, timeout)
 
     def _create_socket(self, timeout: float) -> socket.socket:
-        return _socket(self.endpoint, timeout, self.context)
-
-
-def _socket(endpoint: Endpoint, timeout: float, context: ssl.SSLContext) -> socket.socket:
-    made = socket.create_connection((endpoint.host, endpoint.port), timeout)
-    # A command that waits for the acknowledgement of the one before would be measured as the server's time.
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if endpoint.tls != IMPLICIT:
-        return made
-    try:
-        return context.wrap_socket(made, server_hostname=endpoint.expected)
-    except BaseException:
-        made.close()
-        raise
+        return open_socket(self.endpoint, timeout, self.context)
 
 
 class SmtpLink:
@@ -113,7 +84,7 @@ class SmtpLink:
             with self._faults():
                 self.stage = errors.AUTH
                 mechanism = _smtp_login(self.smtp, self.endpoint, probe.smtp_login) if probe.smtp_login is not None else None
-                self.facts = Link(self.endpoint, self.smtp.banner, _tls(self.smtp.sock, self.endpoint), mechanism)
+                self.facts = Link(self.endpoint, self.smtp.banner, tls_facts(self.smtp.sock, self.endpoint), mechanism)
         except ProbeError:
             self.smtp.close()
             raise
@@ -159,13 +130,13 @@ class SmtpLink:
     def _faults(self, again: Optional[Callable[[Endpoint], Any]] = None) -> Iterator[None]:
         """again: makes the connection anew, for the certificate of a server that is not trusted."""
         try:
-            with _network_faults(self.endpoint, self.probe.timeout, again, lambda: self.stage):
+            with network_faults(self.endpoint, self.probe.timeout, again, lambda: self.stage):
                 yield
         except smtplib.SMTPServerDisconnected as error:
             raise errors.unreachable(self.endpoint, error, self.probe.timeout, self.stage) from error
         except smtplib.SMTPResponseException as error:
-            text = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
-            raise errors.answered(self.endpoint, self.stage, error.smtp_code, text) from error
+            words = str(error.smtp_error, "utf-8", "replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
+            raise errors.answered(self.endpoint, self.stage, error.smtp_code, words) from error
 
 
 def _smtp_in_tls(endpoint: Endpoint, timeout: float, at: Callable[[str], None] = lambda stage: None) -> _Smtp:
@@ -227,7 +198,7 @@ class ImapLink:
             with self._faults(errors.AUTH):
                 mechanism = _imap_login(self.imap, self.endpoint, probe.imap_login)
                 banner = self.imap.welcome.decode("utf-8", "replace").strip()
-                self.facts = Link(self.endpoint, banner, _tls(self.imap.sock, self.endpoint), mechanism)
+                self.facts = Link(self.endpoint, banner, tls_facts(self.imap.sock, self.endpoint), mechanism)
                 # What a server can do may change with the login.
                 _kind, words = self.imap.capability()
                 self.uidplus = b"UIDPLUS" in b" ".join(word for word in words if word).upper()
@@ -238,7 +209,7 @@ class ImapLink:
     def folders(self) -> list[str]:
         """Where mail may arrive: the inbox, and what the server says is for spam (RFC 6154)."""
         found = [INBOX]
-        for line in self._ok("LIST", *self._asked("LIST", lambda: self.imap.list())):
+        for line in self._ok("LIST", *self._asked("LIST", self.imap.list)):
             match = _FOLDER.search(line) if isinstance(line, bytes) else None
             if match and b"\\JUNK" in match["flags"].upper():
                 found.append(match["name"].decode("ascii", "replace").strip('"'))
@@ -254,7 +225,7 @@ class ImapLink:
         """(UID, our header field) of each message from ``start`` on."""
         self._select(folder)
         # The server looks for new mail before it answers (RFC 3501, 6.1.2).
-        self._ok("NOOP", *self._asked("NOOP", lambda: self.imap.noop()))
+        self._ok("NOOP", *self._asked("NOOP", self.imap.noop))
         return [(uid, text) for uid, text in self._fetch(f"{start}:*", f"BODY.PEEK[HEADER.FIELDS ({HEADER})]") if uid >= start]
 
     def texts(self, folder: str, uids: Sequence[int]) -> dict[int, bytes]:
@@ -305,20 +276,20 @@ class ImapLink:
 
     def _ok(self, stage: str, kind: str, data: list[Any]) -> list[Any]:
         if kind != "OK":
-            text = b" ".join(part for part in data if isinstance(part, bytes)).decode("utf-8", "replace")
-            raise errors.imap_refused(self.endpoint, stage, f"{kind} {text}")
+            words = [str(part, "utf-8", "replace") for part in data if isinstance(part, bytes)]
+            raise errors.imap_refused(self.endpoint, stage, " ".join([kind, *words]))
         return data
 
     @contextmanager
     def _faults(self, stage: str, again: Optional[Callable[[Endpoint], Any]] = None) -> Iterator[None]:
         try:
-            with _network_faults(self.endpoint, self.probe.timeout, again, lambda: stage):
+            with network_faults(self.endpoint, self.probe.timeout, again, lambda: stage):
                 yield
         except imaplib.IMAP4.abort as error:
             raise errors.unreachable(self.endpoint, error, self.probe.timeout, stage) from error
         except imaplib.IMAP4.error as error:
             told = error.args[0] if error.args else ""
-            raise errors.imap_refused(self.endpoint, stage, told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)) from error
+            raise errors.imap_refused(self.endpoint, stage, str(told, "utf-8", "replace") if isinstance(told, bytes) else str(told)) from error
 
 
 def _imap_in_tls(endpoint: Endpoint, timeout: float) -> _Imap:
@@ -372,48 +343,3 @@ def _quoted(folder: str) -> str:
 
 def _set(uids: Sequence[int]) -> str:
     return ",".join(map(str, uids))
-
-
-def _tls(sock: Any, endpoint: Endpoint) -> Optional[Tls]:
-    if not isinstance(sock, ssl.SSLSocket):
-        return None
-    cipher = sock.cipher()
-    try:
-        certificate = x509.read(sock.getpeercert(True) or b"")
-    except ValueError as error:
-        raise errors.tls_failed(endpoint, f"the certificate {error}") from error
-    return Tls(sock.version() or "", cipher[0] if cipher else "", not endpoint.insecure, certificate)
-
-
-@contextmanager
-def _network_faults(
-    endpoint: Endpoint,
-    timeout: float,
-    again: Optional[Callable[[Endpoint], Any]],
-    stage: Callable[[], str],
-) -> Iterator[None]:
-    try:
-        yield
-    except ssl.SSLCertVerificationError as error:
-        found = _certificate(endpoint, again)
-        raise errors.untrusted(endpoint, error.verify_code, error.verify_message, found, datetime.now(timezone.utc)) from error
-    except ssl.SSLError as error:
-        raise errors.tls_failed(endpoint, f"{error.reason or error}") from error
-    except (smtplib.SMTPException, imaplib.IMAP4.error):
-        # SMTPException is an OSError, and tells more than the network's part of it.
-        raise
-    except OSError as error:
-        raise errors.unreachable(endpoint, error, timeout, stage()) from error
-
-
-def _certificate(endpoint: Endpoint, again: Optional[Callable[[Endpoint], Any]]) -> Optional[x509.Certificate]:
-    """That of a server which is not trusted: asked for by a second connection, because the first one ended before it could be read."""
-    if again is None:
-        return None
-    with suppress(OSError, ValueError, ResourceError, imaplib.IMAP4.error):
-        sock = again(replace(endpoint, insecure=True))
-        try:
-            return x509.read(sock.getpeercert(True) or b"")
-        finally:
-            sock.close()
-    return None

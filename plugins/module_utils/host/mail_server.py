@@ -55,14 +55,6 @@ class Server:
             )
         return out
 
-    def image_of(self, part: str) -> Optional[str]:
-        """The image of a part's service, as the engine knows it; None without the service, or without Docker."""
-        try:
-            rc, out, _err = self._run(["service", "inspect", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", f"{self.stack}_{part}"])
-        except FileNotFoundError:
-            return None
-        return (out.strip() or None) if rc == 0 else None
-
     def reload(self) -> list[str]:
         """Have the parts that run read their certificate again. Returns their names."""
         told = [(part, argv) for part, argv in RELOADS if self.container(part) is not None]
@@ -93,16 +85,8 @@ class Server:
     def _hash(self, values: Sequence[str]) -> list[str]:
         data = "".join(f"{value}\n" for value in values)
         seconds = SECONDS + SECONDS_EACH * len(values)
-        container = self.container("dovecot")
-        if container is not None:
-            argv = ["exec", "--interactive", container]
-        else:
-            image = self.image or self.image_of("dovecot")
-            if image is None:
-                raise ResourceError(NO_IMAGE)
-            argv = ["run", "--rm", "--interactive", "--network=none", "--read-only", "--cap-drop=ALL", "--user=65534:65534", "--entrypoint=", image]
         try:
-            rc, out, err = self._run([*argv, "/bin/sh", "-c", HASH_SCRIPT], data, seconds)
+            rc, out, err = self._run([*self._hasher(), "/bin/sh", "-c", HASH_SCRIPT], data, seconds)
         except FileNotFoundError as error:
             raise ResourceError(
                 "there is no docker on this host, and passwords are hashed in Dovecot's image. Run playbooks/docker.yml first, or give hashes"
@@ -111,6 +95,21 @@ class Server:
         if rc != 0 or len(found) != len(values) or not all(value.startswith("{ARGON2ID}$") for value in found):
             raise ResourceError(f"doveadm pw made {len(found)} hashes of {len(values)} ({rc}): {err.strip()[-500:]}. Nothing was changed")
         return found
+
+    def _hasher(self) -> list[str]:
+        """The beginning of a command in Dovecot's container, or in one of its image."""
+        container = self.container("dovecot")
+        if container is not None:
+            return ["exec", "--interactive", container]
+        image = self.image or self._image("dovecot")
+        if image is None:
+            raise ResourceError(NO_IMAGE)
+        return ["run", "--rm", "--interactive", "--network=none", "--read-only", "--cap-drop=ALL", "--user=65534:65534", "--entrypoint=", image]
+
+    def _image(self, part: str) -> Optional[str]:
+        """The image of a part's service, as the engine knows it; None without the service."""
+        rc, out, _err = self._run(["service", "inspect", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", f"{self.stack}_{part}"])
+        return (out.strip() or None) if rc == 0 else None
 
     def _run(self, argv: Sequence[str], data: str = "", seconds: float = SECONDS) -> tuple[int, str, str]:
         try:

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Brings the audit rules into the kernel: audit-load.sh AUDIT_RULES DIRECTORY...
 # A rule for a directory that is missing is loaded as one for a file of that name, which sees nothing of what comes to lie in it. Therefore the rules are
 # loaded again after a directory was made. The time of AUDIT_RULES, which augenrules keeps where nothing changed, is that of the last load.

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # postfix-local.sh check|close
 # Takes the listener away from a postfix that nobody reaches but this host: its own programs hand mail in by sendmail, and a published port 25 needs
 # that of loopback too. Says "closed" when it did, or would do, so.

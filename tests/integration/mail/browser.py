@@ -116,9 +116,12 @@ class Browser:
 
 @contextmanager
 def apart() -> Iterator[None]:
-    """A network namespace for this thread and what it starts, with a loopback alone: Chromium ends its requests whenever an interface of its machine comes or goes."""
+    """A network namespace for this thread and what it starts, with a loopback alone.
+
+    Chromium ends its requests whenever an interface of its machine comes or goes. Needs root.
+    """
     library = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net", "rb") as before:
+    with Path("/proc/thread-self/ns/net").open("rb") as before:
         if library.unshare(CLONE_NEWNET):
             raise BrowserError(f"no network namespace: {os.strerror(ctypes.get_errno())}")
         try:
@@ -135,9 +138,9 @@ def _missing(css: str) -> None:
 
 def _ask(method: str, url: str, body: Optional[Mapping[str, Any]] = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 - loopback
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)["value"]
     except urllib.error.HTTPError as error:
         found = json.loads(error.read())["value"]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.mail.browser import Browser, chromium
+from tests.integration.mail.browser import Browser, apart, chromium
 
 # What the webmail says to what one did, but that it is at work.
 SAID = "#messagestack .alert:not(.loading)"
@@ -58,11 +58,12 @@ def key_digest(certificate: str) -> str:
 
 
 @contextmanager
-def browser_at(host: str, port: int) -> Iterator[Browser]:
-    """A browser that finds ``host`` at a port of the loopback, and takes the certificate that it is shown there."""
-    certificate = ssl.get_server_certificate(("127.0.0.1", port))
-    with chromium(f"--host-resolver-rules=MAP {host} 127.0.0.1:{port}", f"--ignore-certificate-errors-spki-list={key_digest(certificate)}") as browser:
-        yield browser
+def webmail_behind(command: Sequence[str], host: str, port: int = 8443) -> Iterator[Webmail]:
+    """The webmail in a browser that knows it as https://host:port/ and reaches it by ``command`` (see reached). It takes the certificate that it is shown."""
+    with apart(), reached(command) as here:
+        key = key_digest(ssl.get_server_certificate(("127.0.0.1", here)))
+        with chromium(f"--host-resolver-rules=MAP {host} 127.0.0.1:{here}", f"--ignore-certificate-errors-spki-list={key}") as browser:
+            yield Webmail(browser, f"https://{host}:{port}/")
 
 
 class Webmail:
@@ -92,7 +93,8 @@ class Webmail:
     def go(self, query: str) -> None:
         """A page, when it has come to rest: what is clicked before that is lost."""
         self.browser.open(f"{self.url}?{query}")
-        self.browser.until(lambda: self.browser.run("return document.readyState == 'complete' && window.rcmail && !rcmail.busy"), "the page does not come to rest")
+        rests = "return document.readyState == 'complete' && window.rcmail && !rcmail.busy"
+        self.browser.until(lambda: self.browser.run(rests), "the page does not come to rest")
 
     def subjects(self, folder: str = "INBOX") -> list[str]:
         self.go(f"_task=mail&_mbox={folder}")
@@ -147,3 +149,23 @@ class Webmail:
 
     def picture(self, file: Path) -> None:
         self.browser.picture(file)
+
+
+def use(webmail: Webmail, address: str, password: str, other: str) -> None:
+    """All that a person does, with checks on the way; the password is ``password`` again at the end. other: a password that is none yet."""
+    assert not webmail.log_in(address, other)
+    assert webmail.log_in(address, password)
+    webmail.send(address, "First one", "Sent by hand.")
+    webmail.await_subject("First one")
+    assert webmail.read("First one") == "Sent by hand."
+    webmail.file_by_subject("Invoices", "invoice", "Archive")
+    assert "Invoices" in webmail.filters()
+    webmail.send(address, "An invoice", "Filed by the filter.")
+    webmail.await_subject("An invoice", "Archive")
+    assert "at least 10" in webmail.change_password(password, "short")
+    assert "uccessfully" in webmail.change_password(password, other)
+    webmail.log_out()
+    assert not webmail.log_in(address, password)
+    assert webmail.log_in(address, other)
+    assert "uccessfully" in webmail.change_password(other, password)
+    assert not [line for line in webmail.browser.console() if "Content Security Policy" in line]

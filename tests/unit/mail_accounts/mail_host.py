@@ -25,8 +25,9 @@ DOCKER = """#!/bin/sh
 echo "$*" >>{log}
 case $1 in
     ps) case "$*" in *_dovecot* | *_postfix*) [ -e {root}/dovecot-runs ] && echo d0ve ;; esac; exit 0 ;;
-    service) echo hybridlab/mail:1; exit 0 ;;
+    service) [ -e {root}/no-service ] && exit 1; echo hybridlab/mail:1; exit 0 ;;
     run | exec)
+        [ -e {root}/broken ] && exit 1
         case "$*" in
             *"doveadm -O pw"*)
                 while IFS= read -r line; do printf '{{ARGON2ID}}$argon2id$v=19$%s\\n' "$(printf %s "$line" | sha256sum | cut -c1-40)"; done ;;

@@ -117,6 +117,16 @@ class TestPasswords:
         record = host.root / "declared.json"
         assert record.stat().st_mode & 0o777 == 0o600 and "horse" not in record.read_text(encoding="utf-8")
 
+    def test_without_dovecot_its_image_hashes_and_without_a_service_nothing(self, host: MailHost) -> None:
+        host.module(model(), {ANNA: "correct horse"})
+        (line,) = (line for line in host.docker_lines() if line.startswith("run "))
+        assert "--entrypoint= hybridlab/mail:1 /bin/sh" in line and "--network=none" in line
+        host.module(model(), {BERT: "correct horse"}, image="other:2")
+        assert [line for line in host.docker_lines() if "--entrypoint= other:2 /bin/sh" in line]
+        (host.root / "no-service").touch()
+        answer = host.module(model(), {ANNA: "another horse"}, update_passwords="always")
+        assert answer["failed"] and "there is no service of it" in answer["msg"]
+
     def test_a_given_hash_needs_no_docker(self, host: MailHost) -> None:
         (host.root / "bin" / "docker").unlink()
         host.monkeypatch.setenv("PATH", str(host.root / "bin"))

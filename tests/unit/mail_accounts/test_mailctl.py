@@ -123,6 +123,21 @@ class TestAccounts:
         assert "Run playbooks/mail.yml first" in host.refused("list")
 
 
+class TestReload:
+    def test_only_what_runs_reads_its_certificate_again(self, built: MailHost) -> None:
+        assert "nothing" in built.done("reload")
+        assert not [line for line in built.docker_lines() if line.startswith("exec")]
+        (built.root / "dovecot-runs").touch()
+        assert built.done("reload").startswith("dovecot, postfix: ")
+        told = [line for line in built.docker_lines() if line.startswith("exec")]
+        assert [line.rpartition("d0ve ")[2] for line in told] == ["/usr/local/bin/mail-reload", "/usr/sbin/postfix reload"]
+
+    def test_a_part_that_does_not_reload_is_an_error(self, built: MailHost) -> None:
+        (built.root / "dovecot-runs").touch()
+        (built.root / "broken").touch()
+        assert "mail_dovecot: /usr/local/bin/mail-reload failed (1)" in built.refused("reload")
+
+
 class TestViews:
     def test_list(self, built: MailHost) -> None:
         built.done("disable", BERT)
@@ -133,12 +148,16 @@ class TestViews:
 
     def test_queue(self, built: MailHost) -> None:
         assert "no container of mail_postfix runs here" in built.refused("queue")
-        docker = built.root / "bin" / "docker"
-        docker.write_text(docker.read_text(encoding="utf-8").replace("*_dovecot*)", "*_dovecot* | *_postfix*)"), encoding="utf-8")
         (built.root / "dovecot-runs").touch()
         (built.root / "answer").write_text(QUEUE, encoding="utf-8")
         assert "Connection timed out" in built.done("queue") and "exec --interactive d0ve postqueue -j" in built.docker_lines()
         assert json.loads(built.done("queue", "--json"))["reasons"] == [{"reason": "connect to mx.example.net[...]: Connection timed out", "count": 1}]
+
+    def test_signatures_are_looked_for_where_mail_is_scanned(self, built: MailHost) -> None:
+        assert "mail_clamav" in json.loads(built.done("status", "--json"))["signatures"]
+        built.settings.write_text(json.dumps({**json.loads(built.settings.read_text(encoding="utf-8")), "antivirus": False}), encoding="utf-8")
+        assert json.loads(built.done("status", "--json"))["signatures"] is None
+        assert "not scanned for viruses" in built.done("status")
 
     def test_dkim(self, built: MailHost) -> None:
         folder = built.data / "dkim" / "example.com"

@@ -19,12 +19,13 @@ BACKUP = "/etc/hybridlab/backup.json"
 @dataclass(frozen=True)
 class Settings:
     """directory: platform_mail.directory; stack: of the workloads; hostname: of the mail host;
-    subaddress: the character before a detail; state: directory for what the tool notes down."""
+    subaddress: the character before a detail; antivirus: whether mail is scanned for viruses; state: directory for what the tool notes down."""
 
     directory: str
     stack: str = "mail"
     hostname: str = ""
     subaddress: Optional[str] = "+"
+    antivirus: bool = True
     state: str = "/var/lib/hybridlab/mail"
 
 

@@ -113,7 +113,7 @@ def status(settings: Settings, server: Server, given: Namespace) -> str:
         "containers": _containers(settings.stack),
         "queue": _or_words(lambda: facts(read_queue(server.execute("postfix", ["postqueue", "-j"])), time.time())),
         "certificate": _or_words(lambda: _certificate(settings)),
-        "signatures": _or_words(lambda: _signatures(server)),
+        "signatures": _or_words(lambda: _signatures(server)) if settings.antivirus else None,
         "quota": _or_words(lambda: _quota(server)),
     }
     if given.json:
@@ -170,6 +170,8 @@ def _signatures(server: Server) -> list[dict[str, Any]]:
 def _signature_words(found: Any) -> str:
     if isinstance(found, str):
         return found
+    if found is None:
+        return "mail is not scanned for viruses"
     if not found:
         return "none of ClamAV's own: only what platform_mail adds is found"
     return ", ".join(f"{one['file']} {one['days']} days old" for one in found)

@@ -1,15 +1,15 @@
 # Copyright (c) hybridlab.platform contributors
 # GNU General Public License v3.0-or-later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mail that this host itself could not deliver: of dma and of postfix. A mail system in containers has queues of its own."""
+"""Mail that this host itself could not deliver (dma, postfix), and the mail system in containers, as mailctl tells of it."""
 
 from __future__ import annotations
 
 import json
-from typing import Optional
+from typing import Any, Optional
 
 from .host_checks import judged
-from .model import Check, metric, unknown
+from .model import CRITICAL, Check, metric, unknown
 from .probe import Host
 from .settings import Settings
 
@@ -41,6 +41,49 @@ def mail_queue(host: Host, settings: Settings) -> list[Check]:
     cure = "See what it waits for: mailq; journalctl -t dma -t postfix/smtp -n 50"
     minutes = seconds / 60
     return [judged("mail_queue", limits.judge(minutes), message, round(minutes), str(limits), cure, *measured)]
+
+
+def platform_queue(host: Host, settings: Settings) -> list[Check]:
+    """How long the oldest message waits in the mail system's queue."""
+    told, why = _mailctl(host, "queue")
+    if told is None:
+        return [unknown("mail_platform_queue", f"The mail system's queue can't be read: {why}", "mailctl status; docker service ps --no-trunc mail_postfix")]
+    count, seconds = int(told["count"]), float(told["oldest_seconds"] or 0)
+    reasons = told.get("reasons") or []
+    message = f"{count} messages wait in the mail system's queue"
+    if count:
+        message += f", the oldest for {_shown(seconds)}" + (f"; most: {reasons[0]['reason']}"[:200] if reasons else "")
+    measured = (metric("hybridlab_mail_platform_queue_messages", count), metric("hybridlab_mail_platform_queue_oldest_seconds", seconds))
+    limits = settings.thresholds["mail_queue_minutes"]
+    cure = "See what it waits for: mailctl queue; mailctl log postfix"
+    return [judged("mail_platform_queue", limits.judge(seconds / 60), message, round(seconds / 60), str(limits), cure, *measured)]
+
+
+def signatures(host: Host, settings: Settings) -> list[Check]:
+    """How old the newest signatures of the virus scanner are."""
+    told, why = _mailctl(host, "status")
+    found = None if told is None else told.get("signatures")
+    cure = "mailctl log freshclam; a server of signatures has to be reached from here"
+    if not isinstance(found, list):
+        return [unknown("mail_signatures", f"The age of the virus signatures can't be read: {found or why}", cure)]
+    if not found:
+        return [Check("mail_signatures", CRITICAL, "The virus scanner has none of its own signatures yet", cure=cure)]
+    days = min(int(one["days"]) for one in found)
+    limits = settings.thresholds["signature_age_days"]
+    message = f"The newest signatures of the virus scanner are {days} days old"
+    return [judged("mail_signatures", limits.judge(days), message, days, str(limits), cure, metric("hybridlab_mail_signature_age_days", days))]
+
+
+def _mailctl(host: Host, view: str) -> tuple[Optional[dict[str, Any]], str]:
+    """What the view says, or why it says nothing."""
+    output = host.run(["mailctl", view, "--json"], 90)
+    if not output.good:
+        return None, output.why("mailctl")
+    try:
+        told = json.loads(output.text)
+    except ValueError:
+        told = None
+    return (told, "") if isinstance(told, dict) else (None, f"mailctl {view} --json did not answer in JSON")
 
 
 def _postfix(text: str) -> Optional[list[float]]:

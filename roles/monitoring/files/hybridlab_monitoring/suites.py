@@ -32,6 +32,7 @@ WATCH: Sequence[Row] = (
     (host_checks.ssh_failures, None),
     (host_checks.backup, None),
     (mail_checks.mail_queue, None),
+    (mail_checks.platform_queue, "mail"),
 )
 DAILY: Sequence[Row] = (
     *WATCH,
@@ -39,6 +40,7 @@ DAILY: Sequence[Row] = (
     (docker_checks.statistics, "docker"),
     (host_checks.journal_errors, None),
     (host_checks.clock, None),
+    (mail_checks.signatures, "mail_signatures"),
 )
 WEEKLY: Sequence[Row] = (
     (host_checks.backup, None),

@@ -29,6 +29,7 @@ EVENTS = {
     "backup": "backup",
     "ssh_failures": "brute-force",
     "mail_queue": "mail",
+    "mail_platform_queue": "mail",
 }
 # Whose subject is a unit: its own alert may have told of it already, with the same event and key.
 UNITS = ("failed_units", "unit")
