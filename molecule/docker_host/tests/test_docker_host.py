@@ -84,7 +84,7 @@ def test_the_validation_passes(host: Any, tmp_path: Path) -> None:
     code, checks = validate(tmp_path)
     assert [check for check in checks if not check["ok"]] == []
     assert code == 0
-    areas = {"hypervisor", "networks", "docker", "swarm", "workloads", "security", "backup", "monitoring", "reachability"}
+    areas = {"hypervisor", "networks", "docker", "swarm", "workloads", "security", "backup", "monitoring", "reachability", "published ports"}
     assert {check["area"] for check in checks} == areas
 
 
