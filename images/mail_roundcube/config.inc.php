@@ -22,6 +22,12 @@ $platform_tls = ['ssl' => [
     'cafile' => is_file($platform_ca) ? $platform_ca : '/etc/ssl/certs/ca-certificates.crt',
 ]];
 
+// nginx counts attempts to log in by the address that they are sent to. One that says elsewhere what it is, or in other letters, is none.
+if (isset($_POST['_user'], $_POST['_pass']) && !preg_match('/^_task=login(&|$)/', $_SERVER['QUERY_STRING'] ?? '')) {
+    http_response_code(400);
+    exit;
+}
+
 $config = [];
 $config['db_dsnw'] = 'mysql://roundcube:' . rawurlencode($platform_secret('mail_roundcube_db')) . '@unix(/run/mail/mariadb/mysqld.sock)/roundcube';
 $config['des_key'] = hash('sha256', $platform_secret('mail_roundcube_key'), true);

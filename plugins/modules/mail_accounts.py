@@ -59,7 +59,7 @@ options:
     default: archive
   allow_disruption:
     description:
-      - Whether mailboxes may be removed. RV(disruptive) names them.
+      - Whether mailboxes, aliases, groups and domains may be removed. RV(disruptive) names them.
       - When V(false) and one would be, the run fails before its first change. Check mode only warns.
     type: bool
     default: false
@@ -69,7 +69,7 @@ options:
     default: /var/lib/hybridlab/mail/declared.json
   state:
     description:
-      - V(merged) makes the declared addresses as declared. Others stay.
+      - V(merged) makes the declared addresses as declared. Others stay, and a warning names them.
       - V(overridden) also removes what O(config) does not name.
       - V(deleted) removes the domains of O(config) with all their addresses, or everything when it is not given.
       - V(gathered) only reports.
@@ -114,7 +114,7 @@ commands:
   elements: str
   sample: [mailctl add anna@example.com --no-password --quota 500]
 disruptive:
-  description: Mailboxes that are, or would be, removed.
+  description: Mailboxes, other addresses and domains (C(@domain)) that are, or would be, removed.
   returned: when O(state) is not V(gathered)
   type: list
   elements: str
@@ -148,7 +148,15 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.findings import ModelError
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_accounts import Found, Plan, check_passwords, plan, report, target_rows
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_accounts import (
+    Found,
+    Plan,
+    check_passwords,
+    plan,
+    report,
+    target_rows,
+    undeclared,
+)
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_store import Rows, no_rows, wanted_rows
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse_mail import parse_mail
@@ -190,19 +198,22 @@ class MailAccounts:
         else:
             changer = Changer(self.root, self.store, Server(self.mail.stack if self.mail else "mail", self.params["image"]))
             planned, archives = changer.change(lambda now: self._plan(now, declared), self.passwords, self.record)
+        left = undeclared(found.rows, declared) if state == "merged" else []
+        if left:
+            self.module.warn(f"not in the model, and left as they are: {', '.join(left[:_NAMED])}. mailctl (alias, group, domain) remove ends that")
         return self._report(planned, unfinished, wrong, archives)
 
     def _plan(self, found: Found, declared: Rows) -> Plan:
         replaced = self.record.other(self.passwords, found.passwords) if self.record else set()
         wanted = target_rows(found.rows, declared, self.params["state"])
         planned = plan(found, wanted, self.passwords, replaced, self.params["removed_mail"])
-        if planned.gone and not self.params["allow_disruption"]:
-            self._refuse(planned.gone)
+        if (planned.gone or planned.lost) and not self.params["allow_disruption"]:
+            self._refuse((*planned.gone, *planned.lost))
         return planned
 
     def _refuse(self, gone: tuple[str, ...]) -> None:
         more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
-        message = f"{len(gone)} mailboxes would be removed: {', '.join(gone[:_NAMED])}{more}"
+        message = f"{len(gone)} mailboxes, addresses or domains would be removed: {', '.join(gone[:_NAMED])}{more}"
         if not self.module.check_mode:
             raise ResourceError(f"{message}. Nothing was changed. Declare them in platform_mail, or set allow_disruption: true.", disruptive=list(gone))
         self.module.warn(f"{message}. The real run refuses it as long as allow_disruption is not true.")
@@ -211,7 +222,7 @@ class MailAccounts:
         lines = [*(["mailctl tidy"] if unfinished else []), *planned.commands]
         answer = result(planned.before, planned.after, lines, self.module._diff, "mail accounts", changed=planned.changed or unfinished or wrong)
         without = [mailbox["address"] for mailbox in planned.after["mailboxes"] if mailbox["password"] == "none"]
-        answer.update(disruptive=list(planned.gone), held=list(planned.held), without_password=without, archives=archives)
+        answer.update(disruptive=[*planned.gone, *planned.lost], held=list(planned.held), without_password=without, archives=archives)
         if planned.held:
             self.module.warn(f"shut by hand, and left so: {', '.join(planned.held[:_NAMED])}. mailctl enable ends that.")
         return answer

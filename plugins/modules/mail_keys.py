@@ -132,12 +132,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         raise ResourceError("certificate: found none, and platform_mail.tls.certificate names one. Give what is in that file")
     want = wanted(mail, keys.given(*given, mail.hostname, now) if given else None)
     planned = plan(keys.read(), want, root, now)
+    moved = keys.moved(given[0]) if given else None
     wrong = keys.rights()
     if not module.check_mode:
         if planned.changed:
             keys.apply(planned, want, given, now)
         keys.mend()
-    for words in planned.warnings:
+    for words in (*planned.warnings, *([moved] if moved else [])):
         module.warn(words)
     answer = result(planned.before, planned.after, planned.commands, module._diff, "mail keys", changed=planned.changed or bool(wrong))
     return {**answer, "renewed": planned.certificate is not None, **_told(keys)}

@@ -7,5 +7,6 @@ package.path = "/etc/rspamd/?.lua;" .. package.path
 local options = rspamd_config:get_all_opt("platform") or {}
 -- Read here, since a map cannot be made later.
 require "platform/sign"
+require "platform/forged"
 if options.antivirus then require "platform/antivirus" end
 if options.gtube == "file" then require "platform/gtube" end

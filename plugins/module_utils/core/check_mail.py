@@ -33,8 +33,8 @@ RELAY_TLS = ("verify", "encrypt")
 GTUBE = ("reject", "file")
 SUBADDRESS = ("+", "-", "=", "_", ".")
 
-# Larger mails are refused by nearly everybody, and stay in the memory of every scanner.
-MESSAGE_MAX_MB = 512
+# Larger mails are refused by nearly everybody, and the memory limits of the scanners have no room for them.
+MESSAGE_MAX_MB = 100
 # The official signatures alone (clamd reads new ones before it drops the old), and those of a person's own.
 ANTIVIRUS_LEAST_MB, ANTIVIRUS_OWN_LEAST_MB = 2048, 128
 _SYSTEM = ("bin", "boot", "dev", "etc", "home", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr")

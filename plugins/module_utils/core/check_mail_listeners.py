@@ -18,6 +18,8 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_work
 LISTENER_KEYS = ("port", "from")
 # The segment that administers the platform, where it has one of this name.
 MANAGEMENT = "management"
+# What comes by LMTP is scanned no more: it is there only where the model names it.
+UNPUBLISHED = ("lmtp",)
 
 # Mail programs of people: the home network comes in by the uplink, as the Internet does. A segment is named where its guests need mail.
 _PEOPLE = (INTERNET, TAILNET, HOST)
@@ -37,7 +39,7 @@ def read_listeners(faults: Faults, table: Table, context: Context, webmail: bool
         return ()
     found: list[Listener] = []
     for name, port in LISTENERS.items():
-        item = given.value.get(name, {})
+        item = given.value.get(name, None if name in UNPUBLISHED else {})
         if name == "webmail" and not webmail:
             if item:
                 reason = "is published, and platform_mail.webmail is false: nothing would answer there"

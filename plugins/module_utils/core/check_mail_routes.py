@@ -54,6 +54,7 @@ def check_routes(faults: Faults, drafts: Sequence[Draft], routes: Routes) -> Non
             if group.senders == "members" and group.members and not any(routes.own(member) for member in group.members):
                 reason = "has no member of this platform, and who is not of it cannot log in: nobody could write to the group"
                 faults.add("mail-group-senders", f"{draft.paths[group.address]}.senders", group.senders, reason, "Write anyone, or add a member")
+    _check_closed(faults, drafts, routes)
     for node, targets in routes.targets.items():
         for path, address in targets:
             if routes.own(address) and routes.step(node, address) is None:
@@ -67,6 +68,16 @@ def check_routes(faults: Faults, drafts: Sequence[Draft], routes: Routes) -> Non
         path = next(path for node, path, _next in circle if node in routes.paths or node.startswith("@"))
         steps = " -> ".join([*(_shown(node) for node, _path, _next in circle), _shown(circle[0][0])])
         faults.add("mail-loop", path, circle[0][2], f"leads back to where it came from: {steps}", "Take one of these steps out")
+
+
+def _check_closed(faults: Faults, drafts: Sequence[Draft], routes: Routes) -> None:
+    """Who may write is asked of the address that a mail is sent to: what leads on from there to a closed group opens it."""
+    closed = {group.address for draft in drafts for group in draft.domain.groups if group.senders == "members"}
+    for node, targets in routes.targets.items():
+        for path, address in targets:
+            if node not in closed and routes.own(address) and routes.step(node, address) in closed:
+                reason = f"is a group that its members alone may write to, and by {_shown(node)} anybody could"
+                faults.add("mail-group-open", path, address, reason, "Take it out, name its members, or write senders: anyone for the group")
 
 
 def _shown(node: str) -> str:

@@ -19,6 +19,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_moni
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_security import read_security
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults, Table, meant
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_workloads import read_container_images, read_secrets, read_workloads
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_backup import Backup
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_docker import Docker
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_security import Security
@@ -58,6 +59,7 @@ def read_services(faults: Faults, table: Table, context: Context) -> Services:
     if backup is not None and security is not None and not any(item.path.startswith("platform_security.updates") for item in faults.items):
         check_nights(faults, backup, security.updates)
     mail = given("platform_mail", read_mail)
+    _check_saved(faults, backup, mail)
     return Services(
         secrets=tuple(secrets),
         docker=docker,
@@ -86,6 +88,26 @@ def _mail_workloads(faults: Faults, mail: Optional[Mail], context: Context) -> l
                 reason = "is used by a part of platform_mail, and is no name in platform_secrets"
                 faults.add("secret-unknown", f"platform_secrets.{name}", None, reason, "Add it, with a long random value; docs/mail.md shows how")
     return [] if taken else read_workloads(faults, entries, replace(context, images=images, secrets=secrets))
+
+
+def _check_saved(faults: Faults, backup: Optional[Backup], mail: Optional[Mail]) -> None:
+    """The mail system is saved by services of its own: none is named as they are, and nothing of it is saved twice."""
+    if backup is None or mail is None:
+        return
+    own = [entry["name"] for entry in mail_platform.backup(mail)]
+    for service in backup.services:
+        path = f"platform_backup.services[{service.name}]"
+        if service.name in own:
+            faults.add("backup-mail", f"{path}.name", service.name, "is the name of a part of platform_mail, which is saved by itself", "Give it another name")
+        _check_paths(faults, path, service.paths, mail)
+    _check_paths(faults, "platform_backup", backup.paths, mail)
+
+
+def _check_paths(faults: Faults, owner: str, paths: Sequence[str], mail: Mail) -> None:
+    for index, path in enumerate(paths):
+        if f"{path}/".startswith(f"{mail.directory}/") or f"{mail.directory}/".startswith(f"{path}/"):
+            reason = f"and platform_mail.directory ({mail.directory}) lie in one another, and that is saved by itself: it would be twice"
+            faults.add("backup-mail", f"{owner}.paths[{index}]", path, reason, "Remove it, or name directories beside it")
 
 
 def _published(workloads: Sequence[Workload]) -> dict[int, str]:

@@ -56,6 +56,7 @@ class Plan:
     dropped:         addresses whose passwords go
     shut:            mailboxes whose sessions have to end
     gone:            mailboxes that are removed
+    lost:            other addresses, and domains (@domain), that are there no more
     """
 
     before: dict[str, Any]
@@ -69,6 +70,7 @@ class Plan:
     shut: tuple[str, ...]
     gone: tuple[str, ...]
     held: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -176,10 +178,21 @@ def plan(found: Found, wanted: Rows, passwords: Iterable[str] = (), replaced: It
         new_passwords=fresh,
         active=active,
         dropped=dropped,
-        shut=tuple(sorted({address for address, works in active.items() if not works} | set(gone))),
+        shut=tuple(sorted({address for address, works in active.items() if not works} | set(gone) | again.intersection(fresh, found.passwords))),
         gone=gone,
         held=tuple(sorted(address for (address,) in wanted["holds"])),
+        lost=tuple(sorted(_addresses(found.rows) - _addresses(wanted) - set(gone))),
     )
+
+
+def _addresses(rows: Rows) -> set[str]:
+    """All that takes mail: mailboxes, aliases, groups, and @domain for domains."""
+    return {key[0] for table in ("mailboxes", "aliases", "groups") for key in rows[table]} | {f"@{name}" for (name,) in rows["domains"]}
+
+
+def undeclared(found: Rows, declared: Rows) -> list[str]:
+    """Addresses and domains that are there, and that nobody declares."""
+    return sorted(_addresses(found) - _addresses(declared))
 
 
 def _differences(found: Rows, wanted: Rows) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:

@@ -46,6 +46,7 @@ MaxScanTime {SCAN_MAX_MS}
 MaxFiles 2000
 MaxRecursion 12
 ExitOnOOM yes
+AlertExceedsMax yes
 """
 
 

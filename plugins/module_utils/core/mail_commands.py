@@ -14,10 +14,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource i
 
 def commands(found: Rows, wanted: Rows, passwords: Iterable[str], removed_mail: str) -> list[str]:
     """What a person would type. Domains come first and go last, addresses that become something else are freed first."""
-    lines = [
-        ["domain", "set", name, *_option("--relay", relay), *_option("--catch-all", catch_all)]
-        for name, _active, relay, catch_all in _new(found, wanted, "domains")
-    ]
+    lines = [_domain(row, found["domains"].get((row[0],))) for row in _new(found, wanted, "domains")]
     taken = {key[0] for table in ("mailboxes", "groups", "aliases") for key in wanted[table]}
     removals = _removals(found, wanted, removed_mail)
     lines += [[*line, "--anyway"] for address, line in removals if address in taken]
@@ -27,6 +24,14 @@ def commands(found: Rows, wanted: Rows, passwords: Iterable[str], removed_mail: 
     lines += [line for address, line in removals if address not in taken]
     lines += [["domain", "remove", name] for (name,) in _gone(found, wanted, "domains")]
     return [shell_line(["mailctl", *line]) for line in lines]
+
+
+def _domain(row: Row, old: Optional[Row]) -> list[str]:
+    """What the domain had and has no more is said; what is not named stays."""
+    name, _active, relay, catch_all = row
+    direct = "--direct" if old is not None and old[2] else ""
+    nobody = "--no-catch-all" if old is not None and old[3] else ""
+    return ["domain", "set", name, *_option("--relay", relay, direct), *_option("--catch-all", catch_all, nobody)]
 
 
 def _removals(found: Rows, wanted: Rows, removed_mail: str) -> list[tuple[str, list[str]]]:
@@ -104,5 +109,6 @@ def _gone(found: Rows, wanted: Rows, table: str) -> list[Row]:
     return sorted(key for key in found[table] if key not in wanted[table])
 
 
-def _option(name: str, value: Optional[str]) -> list[str]:
-    return [name, value] if value else []
+def _option(name: str, value: Optional[str], without: str = "") -> list[str]:
+    """without: what says that there is none any more"""
+    return [name, value] if value else [without] if without else []

@@ -66,7 +66,10 @@ def _host(mail: Mail, addresses: Mapping[str, str], tlsa: Optional[str]) -> Iter
     for key, kind in (("ipv4", "A"), ("ipv6", "AAAA")):
         if addresses.get(key):
             why = "Where the mail host is. The reverse name of this address must be the same name: its owner, your provider, sets that"
-            yield Record(mail.hostname, kind, TTL, addresses[key], why)
+            own = ". The platform's ports are closed to IPv6: only where something before the host takes it in" if kind == "AAAA" else ""
+            yield Record(mail.hostname, kind, TTL, addresses[key], f"{why}{own}")
+    why = "Notices to senders go out in the host's own name; nobody else sends in it (SPF, RFC 7208)"
+    yield Record(mail.hostname, "TXT", TTL, "v=spf1 a -all", why)
     if tlsa:
         why = "The mail host's key for servers that deliver here (DANE, RFC 7672). It counts only in a zone that DNSSEC signs"
         yield Record(f"_25._tcp.{mail.hostname}", "TLSA", TTL, f"3 1 1 {tlsa.lower()}", why)
@@ -98,12 +101,14 @@ def _domain(mail: Mail, domain: MailDomain, keys: Mapping[str, str]) -> Iterator
 def _web(mail: Mail, domain: MailDomain) -> Iterator[Record]:
     """What leads to the web server."""
     name = domain.name
+    # With a CA of the host's own nobody outside reads what is served there.
+    trust = "" if mail.tls.certificate else ". Of use with a certificate of a public CA only (platform_mail.tls)"
     if domain.mta_sts != "none":
         value = f"v=STSv1; id={mta_sts_id(mail, domain)}"
-        yield Record(f"_mta-sts.{name}", "TXT", TTL, value, "There is a policy of TLS; id changes with it (MTA-STS, RFC 8461)")
-        yield Record(f"mta-sts.{name}", "CNAME", TTL, mail.hostname, "Where the policy is read")
-    yield Record(f"autoconfig.{name}", "CNAME", TTL, mail.hostname, "Settings for Thunderbird and those that do as it does")
-    yield Record(f"autodiscover.{name}", "CNAME", TTL, mail.hostname, "Settings for Outlook")
+        yield Record(f"_mta-sts.{name}", "TXT", TTL, value, f"There is a policy of TLS; id changes with it (MTA-STS, RFC 8461){trust}")
+        yield Record(f"mta-sts.{name}", "CNAME", TTL, mail.hostname, f"Where the policy is read{trust}")
+    yield Record(f"autoconfig.{name}", "CNAME", TTL, mail.hostname, f"Settings for Thunderbird and those that do as it does{trust}")
+    yield Record(f"autodiscover.{name}", "CNAME", TTL, mail.hostname, f"Settings for Outlook{trust}")
 
 
 def _spf(mail: Mail, domain: MailDomain) -> Record:

@@ -173,6 +173,11 @@ def _warnings(found: Found, want: Wanted) -> list[str]:
     missing = sorted(name for name in want.names if want.given and not any(covers(one, name) for one in want.given_names))
     if missing:
         told.append(f"the given certificate is not for {', '.join(missing)}: clients that ask these names will complain")
+    before = _map(found.selectors or "")
+    for domain, selector in _map(want.selectors).items():
+        if domain in before and before[domain] != selector and (domain, selector) not in found.keys:
+            cure = f"Put its record into DNS at once (make mail-dns), or set dkim.active back to {before[domain]} until it is there"
+            told.append(f"DKIM key {selector} of {domain} is made in this very run and signs from now on, and no server can know it yet. {cure}")
     return told
 
 

@@ -14,7 +14,8 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail
 PARTS = (mail_dovecot, mail_postfix, mail_rspamd, mail_web)
 
 # What is in mail.directory and cannot be had again. Archives of removed mailboxes are there to be fetched, as long as the disk has room.
-SAVED = ("mail", "home", "accounts", "passwords", "dkim", "tls", "archive")
+# The CA belongs to them: with another one every mail program would have to be told anew.
+SAVED = ("mail", "home", "accounts", "passwords", "copies", "dkim", "tls", "ca", "archive")
 
 
 def images(mail: Mail, root: str) -> list[dict[str, Any]]:
@@ -37,5 +38,5 @@ def backup(mail: Mail) -> list[dict[str, Any]]:
 
 
 def skipped_volumes(mail: Mail) -> list[str]:
-    """Volumes that hold nothing for longer than a request."""
-    return [f"{mail.stack}_{name}" for name in ("dovecot_incoming", "roundcube_temp", "nginx_temp")]
+    """Volumes that hold nothing for longer than a request, and the queue: what waited then has long been delivered, and would be sent once more."""
+    return [f"{mail.stack}_{name}" for name in ("dovecot_incoming", "roundcube_temp", "nginx_temp", "queue")]

@@ -19,6 +19,8 @@ HOST_ADDRESSES = ("abuse", "mailer-daemon", "postmaster", "root")
 # Where the passwords of relays stand in the container.
 SECRETS = "/run/secrets"
 MODEL = "/etc/postfix/model"
+# The port where TLS comes first; images/mail_postfix/maps/transports.cf knows it too.
+TLS_FROM_THE_START = 465
 
 
 def images(mail: Mail, root: str) -> list[dict[str, Any]]:
@@ -88,6 +90,8 @@ def main_cf(mail: Mail) -> str:
         "recipient_delimiter": mail.subaddress or "",
         "message_size_limit": str(mail.message_mb * MIB),
         "relayhost": default_relay(mail),
+        # A relay at this port speaks TLS from the start, and would wait for it for ever.
+        "default_transport": "smtps" if default_relay(mail).endswith(f":{TLS_FROM_THE_START}") else "smtp",
         "smtp_sasl_auth_enable": _yes(any(relay.username is not None for relay in used_relays(mail))),
         "smtp_sender_dependent_authentication": _yes(bool(_shared(mail))),
         **_host_addresses(mail),

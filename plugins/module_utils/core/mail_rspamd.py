@@ -49,7 +49,8 @@ def options(mail: Mail) -> str:
 def platform(mail: Mail) -> str:
     """What images/mail_rspamd/lua asks for."""
     on = "true" if mail.antivirus.enabled else "false"
-    return f'platform {{\n  antivirus = {on};\n  antivirus_seconds = {mail_clamav.SCAN_SECONDS};\n  gtube = "{mail.spam.gtube}";\n}}\n'
+    detail = f'  subaddress = "{mail.subaddress}";\n' if mail.subaddress else ""
+    return f'platform {{\n  antivirus = {on};\n  antivirus_seconds = {mail_clamav.SCAN_SECONDS};\n  gtube = "{mail.spam.gtube}";\n{detail}}}\n'
 
 
 def _configs(mail: Mail) -> list[Entry]:

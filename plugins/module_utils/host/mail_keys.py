@@ -98,6 +98,14 @@ class Keys:
         chain = files.read_text(str(self.tls / "current" / "fullchain.pem"))
         return None if chain is None else keys.tlsa(self._public(chain))
 
+    def moved(self, chain: str) -> Optional[str]:
+        """What to tell of a given chain whose key is not that of the current certificate; None where DNS can stay as it is."""
+        old, new = self.tlsa(), keys.tlsa(self._public(chain))
+        if old is None or old == new:
+            return None
+        cure = "Where DNS has a TLSA record of this host replace it at once; next time publish the new one beside the old first"
+        return f"the given certificate has another key: its TLSA is 3 1 1 {new}, and that of the one before was 3 1 1 {old}. {cure}"
+
     def _expected(self) -> list[tuple[Path, int, int]]:
         dkim = [(self.dkim, 0o750, DKIM_GROUP), (self.dkim / "selectors.map", 0o640, DKIM_GROUP)]
         dkim += [(path, 0o750, DKIM_GROUP) for path in self.dkim.glob("*") if path.is_dir()]

@@ -81,6 +81,28 @@ class Store:
         with self._connection() as connection:
             connection.execute("DELETE FROM main.removals WHERE address = ?", (address,))
 
+    def save_copies(self) -> None:
+        """Whole copies beside the files, for the backup: what it copies itself may be of two moments. A damaged file replaces no copy (ResourceError)."""
+        folder = self.directory.parent.parent / "copies"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (self.directory, self.passwords):
+            copy = folder / path.name
+            if _has_content(path) and not (copy.exists() and copy.stat().st_mtime_ns == path.stat().st_mtime_ns):
+                self._copy(path, copy)
+
+    def _copy(self, path: Path, copy: Path) -> None:
+        changed = path.stat().st_mtime_ns
+        beside = copy.with_name(f".{copy.name}.new")
+        beside.unlink(missing_ok=True)
+        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with self._guarded(path), _closing(sqlite3.connect(str(path), timeout=self.busy_seconds)) as source, _closing(sqlite3.connect(str(beside))) as made:
+            source.backup(made)
+            found = made.execute("PRAGMA quick_check").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(str(found))
+        os.utime(beside, ns=(changed, changed))
+        beside.replace(copy)
+
     def wrong_files(self) -> list[str]:
         """Which of the files and their directories are missing, or have another owner or mode than they should."""
         return [str(path) for path, owner, group, mode in self._modes() if not _is_right(path, owner, group, mode)]
@@ -130,7 +152,8 @@ class Store:
             raise ResourceError(f"{path}: {error}. Nothing was changed. See to room and rights: df {path.parent}; ls -l {path.parent}") from error
         except sqlite3.DatabaseError as error:
             raise ResourceError(
-                f"{path}: {error}: the file, or {self.passwords}, is damaged. Take it from the last backup, or move it away and run playbooks/mail.yml: "
+                f"{path}: {error}: the file, or {self.passwords}, is damaged. Take both from {self.directory.parent.parent}/copies or from "
+                "the last backup, or move it away and run playbooks/mail.yml: "
                 "the accounts come from the model then, and passwords that their owners had changed are lost"
             ) from error
 

@@ -9,9 +9,11 @@ python3 -m tests.integration.mail.scan_cases SOCKET ADDRESS DKIM_DIRECTORY     A
 from __future__ import annotations
 
 import base64
+import io
 import json
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,6 +32,8 @@ FORGED = (
     "Authentication-Results: mail.example.org; dkim=pass header.d=bank.example\r\nAuthentication-Results: mail.example.org; spf=pass\r\n"
 )
 STRANGER = "192.0.2.1"
+# More than the scanner unpacks (MaxFiles of clamd.conf).
+FILES = 2200
 
 
 def zone(keys: Path) -> dict[str, list[Any]]:
@@ -52,6 +56,16 @@ def mail(sender: str, body: str = "Shall we meet for lunch?\r\n", kind: str = "t
         f"{before}Date: {date}\r\nFrom: Ann <{sender}>\r\nTo: Bob <bob@a.example>\r\nSubject: Lunch\r\nMessage-ID: <{now}@{sender.partition('@')[2]}>\r\n"
         f"MIME-Version: 1.0\r\nContent-Type: {kind}\r\n\r\n{body}"
     ).encode()
+
+
+def crowded() -> str:
+    """A part with an archive of too many files."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        for number in range(FILES):
+            made.writestr(f"{number}.txt", f"page {number}")
+    kind = 'Content-Type: application/zip; name="pages.zip"\r\nContent-Transfer-Encoding: base64'
+    return f"--x\r\n{kind}\r\n\r\n{base64.encodebytes(archive.getvalue()).decode()}\r\n--x--\r\n"
 
 
 class Cases:
@@ -96,7 +110,13 @@ def run(cases: Cases) -> None:
         cases.ask(f"signed by {domain}, come in", signed.message(), sender=login)
     cases.ask("login, header of another domain", mail("boss@b.example"), login="ann@a.example")
     cases.ask("login, no sender, header of another domain", mail("boss@b.example"), sender="", login="ann@a.example")
+    cases.ask("login, header of another at ours", mail("boss@a.example"), login="ann@a.example")
+    cases.ask("login, header with a detail", mail("ann+lists@a.example"), login="ann@a.example")
     cases.ask("no login, our domain", mail("boss@b.example"), sender="boss@b.example", client="10.9.9.9")
+    passed_on = "Received: from far.example (far.example [192.0.2.9]) by mx.a.example with ESMTP id 1; Sat, 21 Nov 2026 09:00:00 +0000\r\n"
+    cases.ask("a script's answer", mail("ann@a.example"), sender="", client="127.0.0.1")
+    cases.ask("a script's redirect", mail("ann@a.example", before=passed_on), sender="bob@a.example", client="127.0.0.1")
+    cases.ask("too much in it", mail("ann@a.example", crowded(), "multipart/mixed; boundary=x"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import runpy
 import socketserver
 import sqlite3
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -138,6 +139,62 @@ def test_mail_of_strangers_goes_the_way_that_all_can_go() -> None:
     assert settings(replace(MAIL, domains=(*MAIL.domains, MailDomain("example.net"))))["relayhost"] == ""
 
 
+def test_notices_speak_tls_first_to_a_relay_that_does() -> None:
+    """A bounce has no sender, so its way is the default's."""
+    implicit = replace(MAIL, domains=(MailDomain("example.org", relay="plain"),))
+    assert (settings(implicit)["relayhost"], settings(implicit)["default_transport"]) == ("[in.relay.example]:465", "smtps")
+    assert settings(MAIL)["default_transport"] == "smtp"
+    assert settings(replace(implicit, domains=(*implicit.domains, MailDomain("example.net"))))["default_transport"] == "smtp"
+
+
+def services() -> dict[str, tuple[list[str], dict[str, str]]]:
+    """master.cf: name of a service -> its words, its settings."""
+    text = re.sub(r"\n(?:#.*\n)*[ \t]+", " ", (IMAGES / "mail_postfix/master.cf").read_text(encoding="utf-8"))
+    found = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            words = line.split()
+            found["/".join(words[:2])] = (words[:8], dict(re.findall(r"-o (?:\{ )?(\w+) ?= ?(\S+)", line)))
+    return found
+
+
+def test_one_client_does_not_hold_all_servers() -> None:
+    text = (IMAGES / "mail_postfix/main.cf").read_text(encoding="utf-8")
+    limit = re.search(r"^smtpd_client_connection_count_limit = (\d+)$", text, re.M)
+    (words, _settings) = services()["smtp/inet"]
+    assert limit is not None and 20 <= int(limit[1]) <= int(words[6]) / 3
+    port = runpy.run_path(str(IMAGES / "mail_postfix/mail-health"))["PORT"]
+    health, own = services()[f"127.0.0.1:{port}/inet"]
+    assert health[7] == "smtpd" and set(own) == {"syslog_name"}, "it answers as the server for others does"
+
+
+def test_a_login_sends_to_no_crowd_at_once() -> None:
+    for name in ("submission/inet", "submissions/inet"):
+        assert services()[name][1]["smtpd_recipient_limit"] == "100", name
+
+
+def test_old_mail_of_junk_and_trash_goes() -> None:
+    text = (IMAGES / "mail_dovecot/dovecot.conf").read_text(encoding="utf-8")
+    found = dict(re.findall(r"  mailbox (\w+) \{\n([^}]*)\}", text))
+    assert {name for name, body in found.items() if "autoexpunge = 30d\n" in body} == {"Junk", "Trash"}
+
+
+def test_mail_is_brought_over_from_servers_with_public_certificates() -> None:
+    assert "ca-certificates" in (IMAGES / "mail_dovecot/Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("part", ["clamav", "dovecot", "nginx", "postfix", "rspamd"])
+@pytest.mark.parametrize(("release", "taken"), [("debian\nVERSION_ID=12", True), ('debian\nVERSION_ID="13"', False), ("ubuntu\nVERSION_ID=12", False)])
+def test_a_base_of_another_release_is_refused(tmp_path: Path, part: str, release: str, taken: bool) -> None:
+    (tmp_path / "os-release").write_text(f"ID={release}\n", encoding="utf-8")
+    text = (IMAGES / f"mail_{part}/Dockerfile").read_text(encoding="utf-8")
+    command = re.search(r"^FROM \$\{BASE\}\n(?:#.*\n)*RUN (\. /etc/os-release.*)$", text, re.M)
+    assert command is not None
+    done = subprocess.run(["sh", "-c", command[1].replace("/etc/os-release", str(tmp_path / "os-release"))], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is taken
+    assert taken or "has to be debian 12" in done.stderr
+
+
 def test_relays() -> None:
     assert mail_postfix.tls_policy(MAIL).splitlines() == [
         "[smtp.relay.example]:587 secure match=smtp.relay.example tafile=/etc/postfix/model/postfix.relay_ca_0",
@@ -203,7 +260,8 @@ def test_passwords_of_relays_are_written_for_root_alone(tmp_path: Path, monkeypa
         ("logins", "team@example.com", []),
         ("relays", "@example.com", ["[smtp.relay.example]:587"]),
         ("relays", "ann@example.com", []),
-        ("transports", "@example.com", []),
+        ("transports", "@example.com", ["smtp:[smtp.relay.example]:587"]),
+        ("transports", "@example.net", []),
         ("transports", "@example.org", ["smtps:[in.relay.example]:465"]),
         ("closed", "team@example.com", ["members_only"]),
         ("closed", "all@example.com", []),

@@ -15,7 +15,7 @@ from ansible_collections.hybridlab.platform.plugins.filter.mail import mail_dns
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_autoconfig import mta_sts_id
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_dns import Record, as_data, rdata, records, strings, zone_text, zones
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_dns_compare import compare
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import Mail, Tls
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import parse_platform
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import lab_model
 
@@ -53,7 +53,7 @@ def test_each_domain_has_what_it_needs() -> None:
     mail = lab_mail()
     found = sheet(mail)
 
-    assert lines(found, "mail.kuma8088.com") == {"A": "192.0.2.25", "AAAA": "2001:db8::25"}
+    assert lines(found, "mail.kuma8088.com") == {"A": "192.0.2.25", "AAAA": "2001:db8::25", "TXT": "v=spf1 a -all"}
     assert lines(found, "_25._tcp.mail.kuma8088.com") == {"TLSA": f"3 1 1 {TLSA.lower()}"}
     for domain in mail.domains:
         name = domain.name
@@ -79,10 +79,21 @@ def test_spf_follows_the_way_out() -> None:
     mail = lab_mail()
 
     def spf(changed: Mail) -> str:
-        return next(record.value for record in sheet(changed) if record.value.startswith("v=spf1"))
+        return next(record.value for record in sheet(changed) if record.name == mail.domains[0].name and record.value.startswith("v=spf1"))
 
     assert spf(replace(mail, domains=(replace(mail.domains[0], relay=None),))) == "v=spf1 mx -all"
     assert spf(replace(mail, relays=(replace(mail.relays[0], spf=None),))) == "v=spf1 mx ~all"
+
+
+def test_the_sheet_says_what_is_of_no_use_yet() -> None:
+    mail = lab_mail()
+
+    def told(changed: Mail) -> set[str]:
+        return {record.name.partition(".")[0] for record in sheet(changed) if "public CA only" in record.why}
+
+    assert told(mail) == {"_mta-sts", "mta-sts", "autoconfig", "autodiscover"}
+    assert told(replace(mail, tls=Tls("chain.pem", "key"))) == set()
+    assert [record.type for record in sheet(mail) if "closed to IPv6" in record.why] == ["AAAA"]
 
 
 def test_what_the_internet_does_not_reach_is_not_announced() -> None:
@@ -111,7 +122,7 @@ def test_records_go_into_the_zone_that_holds_them() -> None:
     found = zones(mail, sheet(mail))
 
     assert set(found) == {"hosting.example", *(domain.name for domain in mail.domains)}
-    assert {record.type for record in found["hosting.example"]} == {"A", "AAAA", "TLSA"}
+    assert {record.type for record in found["hosting.example"]} == {"A", "AAAA", "TXT", "TLSA"}
     text = zone_text("hosting.example", found["hosting.example"]).splitlines()
     assert text[:2] == ["$ORIGIN hosting.example.", "$TTL 3600"]
     assert "mx.hosting.example. 3600 IN A 192.0.2.25" in text

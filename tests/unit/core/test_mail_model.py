@@ -18,7 +18,7 @@ from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_cont
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_mail import backup_hint, read_mail
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.check_shape import Faults
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_backup import Backup, BackupService
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import LISTENERS, Alias, Group, Mail, Mailbox
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.model_mail import LISTENERS, Alias, Group, Listener, Mail, Mailbox
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.parse import check_platform, parse_platform
 from ansible_collections.hybridlab.platform.tests.unit.bad_models import BAD_MODELS, lab_model
 from hypothesis import given
@@ -84,12 +84,18 @@ def test_the_sandbox_example_is_sound() -> None:
 
 
 def test_defaults_open_each_port_to_whom_it_is_for() -> None:
-    mail = lab_mail()
+    mail = lab_mail(listeners={})
 
-    assert {listener.name: listener.port for listener in mail.listeners} == LISTENERS
+    assert {listener.name: listener.port for listener in mail.listeners} == {name: port for name, port in LISTENERS.items() if name != "lmtp"}
     people = ("internet", "tailnet", "host")
-    expected = dict.fromkeys(LISTENERS, people) | {"smtp": ("internet", "host"), "lmtp": ("tailnet",), "webmail": ("tailnet", "host", "management")}
+    expected = dict.fromkeys(LISTENERS, people) | {"smtp": ("internet", "host"), "webmail": ("tailnet", "host", "management")}
+    del expected["lmtp"]
     assert {listener.name: listener.sources for listener in mail.listeners} == expected
+
+
+def test_lmtp_is_published_only_where_the_model_names_it() -> None:
+    assert lab_mail(listeners={}).listener("lmtp") is None
+    assert lab_mail(listeners={"lmtp": {}}).listener("lmtp") == Listener("lmtp", 2525, ("tailnet",))
 
 
 def test_listeners_are_changed_one_by_one() -> None:
@@ -175,6 +181,11 @@ def test_hint_for_the_backup() -> None:
     assert "platform_backup.paths" in str(backup_hint(mail, Backup(paths=("/data/mail/data2", "/data/mail/data/accounts"))))
     assert backup_hint(mail, Backup(paths=("/data/mail",))) is None
     assert backup_hint(mail, Backup(services=(BackupService("mail", paths=("/data/mail/data",)),))) is None
+
+
+def test_a_closed_group_may_lead_to_a_closed_group() -> None:
+    groups = [{"local": name, "members": members, "senders": "members"} for name, members in (("staff", ["admin", "heads"]), ("heads", ["admin"]))]
+    assert [group.address for group in with_domain(groups=groups).domains[0].groups] == ["staff@kuma8088.com", "heads@kuma8088.com"]
 
 
 def test_there_are_enough_bad_models_of_mail() -> None:

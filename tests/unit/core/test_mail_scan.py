@@ -104,7 +104,7 @@ def test_the_health_check_asks_for_what_is_on(antivirus: bool, gtube: str, check
     assert next(image["args"] for image in mail_rspamd.images(mail, "/images") if image["name"] == "mail-rspamd") == {"GTUBE": gtube}
 
 
-@pytest.mark.parametrize("size", [1, 25, 150])
+@pytest.mark.parametrize("size", [1, 25, 100])
 def test_what_postfix_takes_clamd_scans(size: int) -> None:
     mail = replace(MAIL, message_mb=size)
     clamd = settings(mail_clamav.clamd(mail))
@@ -125,6 +125,32 @@ def test_time_limits_grow_outwards() -> None:
     assert task is not None and proxy is not None
     assert mail_clamav.SCAN_MAX_MS / 1000 < mail_clamav.SCAN_SECONDS < int(task.group(1)) < int(proxy.group(1))
     assert "soft_reject_on_timeout = true;" in text
+
+
+def test_what_clamd_does_not_read_to_its_end_is_said() -> None:
+    assert settings(mail_clamav.clamd(MAIL))["AlertExceedsMax"] == "yes"
+    script = (IMAGES / "mail_rspamd/lua/platform/antivirus.lua").read_text(encoding="utf-8")
+    assert 'LIMITS = "Heuristics.Limits.Exceeded"' in script
+    assert script.index("find(LIMITS") < script.index('"Virus found: "')
+
+
+def test_addresses_are_compared_without_the_detail_that_the_model_has() -> None:
+    assert '  subaddress = "+";\n' in mail_rspamd.platform(MAIL)
+    assert "subaddress" not in mail_rspamd.platform(replace(MAIL, subaddress=None))
+
+
+def test_every_script_is_asked_for() -> None:
+    """Rspamd is silent about rules that nobody loads."""
+    directory = IMAGES / "mail_rspamd/lua"
+    text = "".join(path.read_text(encoding="utf-8") for path in directory.rglob("*.lua"))
+    assert set(re.findall(r'require "platform/(\w+)"', text)) == {path.stem for path in (directory / "platform").iterdir()}
+
+
+def test_a_lost_question_to_a_name_server_is_asked_again() -> None:
+    text = (IMAGES / "mail_rspamd/local.d/options.inc").read_text(encoding="utf-8")
+    seconds, times = (re.search(rf"  {key} = ([0-9.]+)", text) for key in ("timeout", "retransmits"))
+    assert seconds is not None and times is not None
+    assert float(seconds[1]) >= 1 and int(times[1]) > 1
 
 
 def test_signatures_are_read_beside_the_old_ones_only_where_both_fit() -> None:

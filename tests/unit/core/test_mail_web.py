@@ -112,6 +112,28 @@ def test_the_webmail_is_served_only_where_it_is_wanted() -> None:
     assert json.loads(mail_web.model_json(MAIL)) == {"hostname": "mail.example.com", "message_mb": 25}
 
 
+@pytest.mark.parametrize(
+    ("query", "taken"),
+    [
+        ("_task=login", True),
+        ("_task=login&_action=login", True),
+        ("", False),
+        ("_task=mail", False),
+        ("_task=mail&_task=login", False),
+        ("_task=logi%6e", False),
+        ("_task=login%3Cb%3E", False),
+    ],
+)
+def test_only_what_nginx_counts_is_a_login(query: str, taken: bool) -> None:
+    """Roundcube takes the task from body and cookies too, the last of several, and without tags; nginx sees the first in the address."""
+    nginx = (IMAGES / "mail_nginx/nginx.conf").read_text(encoding="utf-8")
+    assert 'map "$request_method:$arg__task" $login_client' in nginx and '"POST:login" $binary_remote_addr;' in nginx
+    config = (IMAGES / "mail_roundcube/config.inc.php").read_text(encoding="utf-8")
+    pattern = re.search(r"isset\(\$_POST\['_user'\], \$_POST\['_pass'\]\) && !preg_match\('/(.*)/'", config)
+    assert pattern is not None
+    assert bool(re.search(pattern[1], query)) is taken
+
+
 def test_the_dump_stands_for_the_volume() -> None:
     (service,) = mail_web.backup(MAIL)
     assert service["workload"] in entries(MAIL)

@@ -61,7 +61,7 @@ class MailHost:
         (root / "bin" / "docker").chmod(0o755)
         monkeypatch.setenv("PATH", f"{root / 'bin'}:/usr/bin:/bin")
         self.settings = root / "mail.json"
-        settings = {"directory": str(self.data), "stack": "mail", "hostname": "mail.example.com"}
+        settings = {"directory": str(self.data), "stack": "mail", "hostname": "mail.example.com", "state": str(root / "state")}
         self.settings.write_text(json.dumps(settings), encoding="utf-8")
 
     @property

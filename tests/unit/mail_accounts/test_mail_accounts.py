@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shlex
@@ -145,15 +146,39 @@ class TestPasswords:
         assert not host.data.exists()
 
 
+# What a model without Bert, alias and group would take away.
+LOST = [BERT, "info@example.com", "staff@example.com"]
+
+
 class TestChanges:
+    @pytest.mark.parametrize(
+        ("less", "lost"),
+        [
+            ({"aliases": [], "groups": [{"local": "staff", "members": [ANNA], "senders": "members"}]}, ["info@example.com"]),
+            ({"groups": []}, ["staff@example.com"]),
+            ({"name": "example.org"}, [ANNA, BERT, "@example.com"]),
+        ],
+    )
+    def test_an_address_or_a_domain_is_not_lost_unasked(self, host: MailHost, less: dict[str, Any], lost: list[str]) -> None:
+        host.module(model())
+        text = json.dumps(model(**less))
+        wanted = json.loads(text.replace("@example.com", "@example.org") if "name" in less else text)
+        before = host.store.read()
+        refused = host.module(wanted, state="overridden")
+        assert set(lost) <= set(refused["disruptive"]) and host.store.read() == before
+        assert host.module(wanted, state="overridden", allow_disruption=True)["changed"]
+
     def test_merged_keeps_and_overridden_removes(self, host: MailHost) -> None:
         host.module(model(), {ANNA: HASH, BERT: HASH})
         less = model(mailboxes=[{"local": "anna"}], aliases=[], groups=[])
-        assert addresses(host.module(less)["after"]["mailboxes"]) == [ANNA, BERT]
+        merged = host.module(less)
+        assert addresses(merged["after"]["mailboxes"]) == [ANNA, BERT]
+        (told,) = merged["warnings"]
+        assert "bert@example.com, info@example.com, staff@example.com" in told and "not in the model" in told
         refused = host.module(less, state="overridden")
-        assert refused["failed"] and BERT in refused["msg"] and "allow_disruption" in refused["msg"] and refused["disruptive"] == [BERT]
+        assert refused["failed"] and BERT in refused["msg"] and "allow_disruption" in refused["msg"] and refused["disruptive"] == LOST
         checked = host.module(less, state="overridden", check=True)
-        assert checked["disruptive"] == [BERT] and any("allow_disruption" in words for words in checked["warnings"])
+        assert checked["disruptive"] == LOST and any("allow_disruption" in words for words in checked["warnings"])
         assert addresses(host.store_report()["mailboxes"]) == [ANNA, BERT]
         done = host.module(less, state="overridden", allow_disruption=True)
         assert seen(checked) == seen(done)

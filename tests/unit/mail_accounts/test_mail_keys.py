@@ -146,6 +146,13 @@ class TestOwn:
         answer = host()
         assert answer["dkim"] == first and "has 1024 bits and 2048 are declared" in " ".join(answer["warnings"])
 
+    def test_a_key_that_signs_before_anybody_can_know_it_is_told_of(self, host: KeyHost) -> None:
+        assert "warnings" not in host(), "the very first keys have to begin somewhere"
+        early = model(dkim={"selectors": ["s1", "s3"], "active": "s3"})
+        for answer in (host(check=True, config=early), host(config=early)):
+            assert "DKIM key s3 of example.com is made in this very run" in answer["warnings"][0] and "back to s1" in answer["warnings"][0]
+        assert "warnings" not in host(config=model(dkim={"selectors": ["s1", "s2"], "active": "s2"})), "published since the first run"
+
     def test_a_new_domain_renews_and_keeps_the_key(self, host: KeyHost) -> None:
         first = host()
         config = model()
@@ -198,12 +205,14 @@ class TestOwn:
 
 class TestGiven:
     def test_taken_and_left_again(self, host: KeyHost) -> None:
-        host()
+        first = host()
         chain, key = host.certificate()
         planned = host(check=True, certificate=chain, private_key=key)
         done = host(certificate=chain, private_key=key)
         assert seen(planned) == seen(done) and done["after"]["certificate"]["from"] == "given" and "PRIVATE" not in str(done)
-        assert "mta-sts.example.com" in " ".join(done["warnings"])
+        told = " ".join(done["warnings"])
+        assert "mta-sts.example.com" in told and f"its TLSA is 3 1 1 {done['tlsa']}, and that of the one before was 3 1 1 {first['tlsa']}" in told
+        assert "TLSA" not in " ".join(host(certificate=chain, private_key=key)["warnings"])
         assert host.current("fullchain.pem").read_text(encoding="ascii") == chain and not host.current("ca.pem").exists()
         assert not host(certificate=chain, private_key=key)["changed"]
         assert host()["before"]["certificate"]["due"] == "none is given any more"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -49,6 +50,13 @@ class TestAccounts:
         assert json.loads(built.done("show", ANNA, "--json"))["shut_by_hand"]["reason"] == "stolen"
         built.done("enable", ANNA)
         assert built.password(ANNA) == (found[0], 1)
+
+    def test_a_new_password_ends_sessions(self, built: MailHost) -> None:
+        (built.root / "dovecot-runs").touch()
+        built.done("add", CARL, "--stdin", stdin="correct horse\n")
+        assert not [line for line in built.docker_lines() if "kick" in line]
+        built.done("password", BERT, "--stdin", stdin="a better password\n")
+        assert f"exec d0ve doveadm kick {BERT}" in built.docker_lines()
 
     def test_remove(self, built: MailHost) -> None:
         assert "info@example.com" in built.refused("remove", BERT)
@@ -96,6 +104,11 @@ class TestAccounts:
             (("alias", "remove", "nobody@example.com"), "found no such alias"),
             (("domain", "remove", "example.com"), "still has"),
             (("group", "remove", "nobody@example.com"), "found no such group"),
+            (("alias", "add", "sales@example.com", "sales@example.com"), "would lead to itself"),
+            (("forward", ANNA, "info@example.com"), "would come back to it, and go round"),
+            (("group", "set", "all@example.com", "x@example.net", "all@example.com"), "would lead to itself"),
+            (("alias", "set", "info@example.com", "staff@example.com"), "would come back to it, and go round"),
+            (("domain", "set", "example.com", "--relay", "[relay.example.net]:587"), "is no relay of platform_mail"),
         ],
     )
     def test_refused(self, built: MailHost, line: tuple[str, ...], words: str) -> None:
@@ -121,6 +134,83 @@ class TestAccounts:
     def test_no_settings(self, host: MailHost) -> None:
         host.settings.unlink()
         assert "Run playbooks/mail.yml first" in host.refused("list")
+
+    def test_what_nobody_has_is_named(self, built: MailHost) -> None:
+        assert "sales@example.com leads to nobody@example.com, which nobody has" in built.done("alias", "add", "sales@example.com", "nobody@example.com", ANNA)
+        assert "which nobody has" not in built.done("alias", "add", "sales@example.com", "x@example.net")
+        built.done("domain", "set", "example.com", "--catch-all", ANNA)
+        assert "which nobody has" not in built.done("alias", "add", "sales@example.com", "nobody2@example.com")
+
+    def test_a_domain_keeps_what_is_not_given(self, built: MailHost) -> None:
+        relay = "[relay.example.net]:587"
+        built.settings.write_text(json.dumps({**json.loads(built.settings.read_text(encoding="utf-8")), "relays": [relay]}), encoding="utf-8")
+        told = []
+        for options in (("--relay", relay), ("--catch-all", ANNA), ("--direct",), ("--no-catch-all",)):
+            built.done("domain", "set", "example.com", *options)
+            told += built.ask("SELECT relay, catch_all FROM domains")
+        assert told == [(relay, None), (relay, ANNA), (None, ANNA), (None, None)]
+
+    def test_disable_tells_of_the_owners_redirects(self, built: MailHost) -> None:
+        home = built.data / "home/example.com/anna"
+        (home / "sieve").mkdir(parents=True)
+        script = 'require ["copy"];\nif true { redirect :copy "thief@example.net"; }\nredirect "me@example.org";\n'
+        (home / "sieve/own.sieve").write_text(script, encoding="utf-8")
+        (home / ".dovecot.sieve").symlink_to("sieve/own.sieve")
+        out = built.done("disable", ANNA)
+        assert "on to thief@example.net" in out and "on to me@example.org" in out and str(home / ".dovecot.sieve") in out
+        os.mkfifo(home / "pipe")
+        (home / ".dovecot.sieve").unlink()
+        (home / ".dovecot.sieve").symlink_to("pipe")
+        assert "Sieve" not in built.done("disable", ANNA, "--reason", "again")
+
+
+class TestTidy:
+    def test_a_certificate_that_nobody_was_told_of_is_read_once(self, built: MailHost) -> None:
+        (built.root / "dovecot-runs").touch()
+        tls = built.data / "tls"
+        for name in ("one", "two"):
+            (tls / name).mkdir(parents=True)
+            (tls / "current").unlink(missing_ok=True)
+            (tls / "current").symlink_to(name)
+            assert "dovecot, postfix: the certificate is read again" in built.done("tidy", "--running")
+            assert built.done("tidy", "--running") == ""
+
+    def test_a_part_that_failed_is_told_again(self, built: MailHost) -> None:
+        for name in ("dovecot-runs", "broken"):
+            (built.root / name).touch()
+        (built.data / "tls/one").mkdir(parents=True)
+        (built.data / "tls/current").symlink_to("one")
+        assert "mail-reload failed" in built.refused("tidy", "--running")
+        (built.root / "broken").unlink()
+        assert "read again" in built.done("tidy", "--running")
+
+    def test_copies_for_the_backup_are_whole(self, built: MailHost) -> None:
+        built.done("tidy", "--running")
+        copies = built.data / "copies"
+        assert built.ask("SELECT hash FROM passwords WHERE address = ?", ANNA, base="copies/passwords") == [(HASH,)]
+        assert {path.name: path.stat().st_mode & 0o777 for path in copies.iterdir()} == {"directory.sqlite": 0o600, "passwords.sqlite": 0o600}
+        numbers = {path: path.stat().st_ino for path in copies.iterdir()}
+        built.done("tidy", "--running")
+        assert {path: path.stat().st_ino for path in copies.iterdir()} == numbers, "nothing changed, nothing is copied"
+        built.done("quota", ANNA, "70")
+        built.done("tidy", "--running")
+        assert built.ask("SELECT quota_bytes FROM mailboxes WHERE address = ?", ANNA, base="copies/directory") == [(70 * 1024 * 1024,)]
+
+    def test_a_damaged_file_replaces_no_copy(self, built: MailHost) -> None:
+        built.done("tidy", "--running")
+        path = built.data / "passwords/passwords.sqlite"
+        content = bytearray(path.read_bytes())
+        content[4096:4200] = bytes(104)
+        path.write_bytes(content)
+        assert "is damaged. Take both from" in built.refused("tidy", "--running")
+        assert built.ask("SELECT hash FROM passwords WHERE address = ?", ANNA, base="copies/passwords") == [(HASH,)]
+
+    def test_at_boot_docker_is_not_asked(self, built: MailHost) -> None:
+        built.log.unlink(missing_ok=True)
+        (built.data / "tls/one").mkdir(parents=True)
+        (built.data / "tls/current").symlink_to("one")
+        built.done("tidy")
+        assert built.docker_lines() == []
 
 
 class TestReload:
@@ -197,6 +287,14 @@ class TestRestore:
         assert not (built.data / "mail/.restore").exists()
         assert sorted(path.name for path in made.rglob("*") if path.is_file()) == ["1.x:2,S"]
 
+    def test_one_at_a_time(self, built: MailHost) -> None:
+        made = self.generation(built)
+        (built.root / "dovecot-runs").touch()
+        (built.root / "state").mkdir(exist_ok=True)
+        with (built.root / "state/restore.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert "another restore is at work" in built.refused("restore-mailbox", ANNA, "--generation", str(made))
+
     def test_nothing_to_restore(self, built: MailHost) -> None:
         made = self.generation(built)
         assert "no mail of bert@example.com" in built.refused("restore-mailbox", BERT, "--generation", str(made))
@@ -263,6 +361,10 @@ class TestImport:
         (other.root / "validity").write_text("43", encoding="utf-8")
         answer = other.ctl(*LINE, stdin="x\n")
         assert answer.returncode == 1 and "numbered its messages anew" in answer.stdout
+
+    def test_plain_text_only_where_somebody_says_so(self, other: MailHost) -> None:
+        assert "for everybody to read" in other.refused(*LINE, "--tls", "no", stdin="x\n")
+        assert "701 messages" in other.done(*LINE, "--tls", "no", "--insecure", stdin="x\n")
 
     def test_needs_a_password_and_a_mailbox(self, other: MailHost) -> None:
         assert "found no password" in other.refused(*LINE, stdin="\n")

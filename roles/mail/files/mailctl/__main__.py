@@ -10,11 +10,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_accounts import Found, Plan, plan
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.mail_store import derive
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.resource import ResourceError
+from ansible_collections.hybridlab.platform.plugins.module_utils.host import files
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.mail_change import Changer
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.mail_server import Server
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.mail_store import Store
@@ -51,8 +53,10 @@ class Tool:
         self.settings = settings
         self.given = given
         self.store = Store(settings.directory)
+        # The certificate that whatever runs here has read.
+        self.noted = Path(settings.state) / "certificate"
         self.server = Server(settings.stack)
-        given.subaddress = settings.subaddress
+        given.subaddress, given.relays = settings.subaddress, settings.relays
         given.now = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
     def run(self) -> None:
@@ -62,10 +66,9 @@ class Tool:
         elif action == "password":
             self.password()
         elif action == "tidy":
-            self.told(Changer(self.settings.directory, self.store, self.server).tidy())
+            self.tidy()
         elif action == "reload":
-            told = self.server.reload()
-            _say(f"{', '.join(told)}: the certificate is read again" if told else "nothing that has a certificate runs here")
+            self.reload()
         elif action == "log":
             argv = views.log_command(self.server, self.given)
             os.execvp(argv[0], argv)
@@ -77,6 +80,24 @@ class Tool:
             Import(self.server, self.given, self.settings.state, _say).run()
         else:
             _say(self.view(action))
+
+    def tidy(self) -> None:
+        self.told(Changer(self.settings.directory, self.store, self.server).tidy())
+        if self.given.running:
+            self.store.save_copies()
+            if self.certificate() != files.read_text(str(self.noted)):
+                self.reload()
+
+    def reload(self) -> None:
+        current = self.certificate()
+        told = self.server.reload()
+        files.write_text(str(self.noted), current, 0o600)
+        _say(f"{', '.join(told)}: the certificate is read again" if told else "nothing that has a certificate runs here")
+
+    def certificate(self) -> str:
+        """Which certificate is the current one; empty without one."""
+        link = Path(self.settings.directory) / "tls" / "current"
+        return str(link.readlink()) if link.is_symlink() else ""
 
     def view(self, action: str) -> str:
         if action == "queue":
@@ -93,10 +114,17 @@ class Tool:
         value = asked(given, given.address) if given.action == "add" else None
         passwords = {given.address.lower(): value} if value is not None else {}
 
+        for line in edits.unknown(self.store.read().rows, edits.edited(self.store.read().rows, edit, given)):
+            _say(line)
+
         def make(found: Found) -> Plan:
             return plan(found, derive(edits.edited(found.rows, edit, given)), passwords, removed_mail=getattr(given, "removed_mail", "archive"))
 
         self.change(make, passwords)
+        if given.action == "disable":
+            script = views.sieve_script(self.settings.directory, given.address.lower())
+            for target in views.redirects(script):
+                _say(f"its own Sieve script still sends mail on to {target}. To stop that move it away: {script}")
 
     def password(self) -> None:
         address = self.known(self.given.address)

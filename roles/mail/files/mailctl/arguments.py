@@ -46,7 +46,8 @@ def _accounts(verbs: _SubParsersAction[ArgumentParser]) -> None:
     ways = remove.add_mutually_exclusive_group()
     for way, words in (("archive", "pack its mail (default)"), ("keep", "leave its mail where it is"), ("delete", "delete its mail")):
         ways.add_argument(f"--{way}", dest="removed_mail", action="store_const", const=way, default="archive", help=words)
-    verbs.add_parser("tidy", help="finish removals that were cut short")
+    tidy = verbs.add_parser("tidy", help="finish what was cut short: removals, changes of the accounts")
+    tidy.add_argument("--running", action="store_true", help="also have a new certificate read, and copy the accounts for the backup")
     verbs.add_parser("reload", help="have the running parts read their certificate again; open connections are kept")
 
 
@@ -67,8 +68,12 @@ def _others(verbs: _SubParsersAction[ArgumentParser]) -> None:
     domain = verbs.add_parser("domain", help="domains of this host").add_subparsers(dest="verb", required=True, metavar="set|remove")
     made = domain.add_parser("set", help="add a domain, or change it")
     made.add_argument("domain")
-    made.add_argument("--relay", metavar="[HOST]:PORT", help="where its mail goes out")
-    made.add_argument("--catch-all", metavar="ADDRESS", help="who gets mail to addresses that there are not")
+    out = made.add_mutually_exclusive_group()
+    out.add_argument("--relay", metavar="[HOST]:PORT", help="where its mail goes out: a relay of the model")
+    out.add_argument("--direct", action="store_true", help="straight to the recipients' servers; default of a new domain")
+    caught = made.add_mutually_exclusive_group()
+    caught.add_argument("--catch-all", metavar="ADDRESS", help="who gets mail to addresses that there are not")
+    caught.add_argument("--no-catch-all", action="store_true", help="nobody does; default of a new domain")
     domain.add_parser("remove", help="remove a domain without addresses").add_argument("domain")
 
 
@@ -114,7 +119,7 @@ def _mail(verbs: _SubParsersAction[ArgumentParser]) -> None:
     brought.add_argument("--port", type=int, default=0)
     brought.add_argument("--tls", choices=("imaps", "starttls", "no"), default="imaps")
     brought.add_argument("--ca", default="/etc/ssl/certs/ca-certificates.crt", help="file of CAs, as the container sees it")
-    brought.add_argument("--insecure", action="store_true", help="do not verify the server's certificate")
+    brought.add_argument("--insecure", action="store_true", help="do not verify the server's certificate; needed for --tls no")
     brought.add_argument("--password-file", metavar="PATH", help="its first line is the password")
     brought.add_argument("--folder", action="append", default=[], help="only this one; may be given again")
     brought.add_argument("--skip", action="append", default=[], help="not this one; may be given again")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Callable, Optional
 
@@ -21,7 +21,47 @@ Edit = Callable[[Rows, Namespace], None]
 def edited(found: Rows, edit: Edit, given: Namespace) -> Rows:
     rows = copied(found)
     edit(rows, given)
+    known = _ways(found)
+    for start, targets in _ways(rows).items():
+        for target in set(targets) - set(known.get(start, ())):
+            _refuse_circle(_ways(rows), start, target)
     return rows
+
+
+def unknown(found: Rows, wanted: Rows) -> list[str]:
+    """New targets of our own domains that nobody has, each in words."""
+    known, caught = _ways(found), {key[0] for key, row in wanted["domains"].items() if row[3]}
+    ways = _ways(wanted)
+    lines = []
+    for start, targets in sorted(ways.items()):
+        for target in targets:
+            domain = target.rpartition("@")[2]
+            ours = (domain,) in wanted["domains"] and domain not in caught
+            if ours and target not in known.get(start, ()) and (target,) not in wanted["mailboxes"] and target not in ways:
+                lines.append(f"{start} leads to {target}, which nobody has: what is sent there comes back")
+    return lines
+
+
+def _ways(rows: Rows) -> dict[str, list[str]]:
+    """Where mail goes on to, by address; @domain: what the domain catches."""
+    ways: dict[str, list[str]] = {}
+    for address, target, _kind in rows["aliases"].values():
+        ways.setdefault(address, []).append(target)
+    for name, _active, _relay, catch_all in rows["domains"].values():
+        if catch_all:
+            ways[f"@{name}"] = [catch_all]
+    return ways
+
+
+def _refuse_circle(ways: Mapping[str, Sequence[str]], start: str, target: str) -> None:
+    ahead, seen = [target], {target}
+    while ahead:
+        node = ahead.pop()
+        if node == start:
+            raise ResourceError(f"{start}: mail to {target} would come back to it, and go round. See: mailctl list --mailboxes --aliases --groups")
+        following = set(ways.get(node, ())) - seen
+        seen |= following
+        ahead += following
 
 
 def add(rows: Rows, given: Namespace) -> None:
@@ -115,8 +155,14 @@ def group_remove(rows: Rows, given: Namespace) -> None:
 
 def domain_set(rows: Rows, given: Namespace) -> None:
     found = _checked(lambda faults: addresses.mail_domain(faults, "domain", given.domain))
-    catch_all = _targets([given.catch_all], "")[0] if given.catch_all else None
-    put(rows, "domains", found, 1, given.relay, catch_all)
+    _name, _active, relay, catch_all = rows["domains"].get((found,), (found, 1, None, None))
+    if given.relay and given.relay not in given.relays:
+        raise ResourceError(f"{given.relay}: is no relay of platform_mail, so there is no login for it. There are: {', '.join(given.relays) or 'none'}")
+    if given.relay or given.direct:
+        relay = given.relay
+    if given.catch_all or given.no_catch_all:
+        catch_all = _targets([given.catch_all], "")[0] if given.catch_all else None
+    put(rows, "domains", found, 1, relay, catch_all)
 
 
 def domain_remove(rows: Rows, given: Namespace) -> None:

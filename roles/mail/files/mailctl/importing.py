@@ -37,6 +37,8 @@ class Import:
     """One mailbox of another server into one of this. state: directory for what has come; text: settings that reach the other server."""
 
     def __init__(self, server: Server, given: Namespace, state: str, say: Callable[[str], None]) -> None:
+        if given.tls == "no" and not given.insecure:
+            raise ResourceError("--tls no: password and mail would cross the net for everybody to read. Take imaps or starttls, or say --insecure too")
         self.server = server
         self.given = given
         self.say = say

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
@@ -37,16 +40,29 @@ def restore(settings: Settings, server: Server, given: Namespace, say: Callable[
     copy = stage / "mailbox"
     folder = "" if given.in_place else (given.folder or f"Restored {generation.name}")
     say(f"{given.address} of {source}, into {into}, {'in place' if given.in_place else f'below the folder {folder!r}'}")
-    try:
-        _copy(source, copy, stage)
-        before = _count(server, into)
-        server.execute("dovecot", ["doveadm", "import", "-u", into, f"maildir:{IN_CONTAINER}/{STAGE}/{copy.name}", folder, *query], seconds=HOURS)
-        made = _count(server, into) - before
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    with _alone(Path(settings.state) / "restore.lock"):
+        try:
+            _copy(source, copy, stage)
+            before = _count(server, into)
+            server.execute("dovecot", ["doveadm", "import", "-u", into, f"maildir:{IN_CONTAINER}/{STAGE}/{copy.name}", folder, *query], seconds=HOURS)
+            made = _count(server, into) - before
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
     if made == 0:
         raise ResourceError("not one message was restored: none of the generation fits the question. See: mailctl restore-mail --help")
     say(f"{made} messages are back")
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One restore at a time: the place that Dovecot reads from is one."""
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lock.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResourceError("another restore is at work. Run this line again when that has ended") from error
+        yield
 
 
 def generations() -> list[Path]:

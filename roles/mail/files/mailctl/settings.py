@@ -19,6 +19,7 @@ BACKUP = "/etc/hybridlab/backup.json"
 @dataclass(frozen=True)
 class Settings:
     """directory: platform_mail.directory; stack: of the workloads; hostname: of the mail host;
+    relays: next hops of the model's relays;
     subaddress: the character before a detail; antivirus: whether mail is scanned for viruses; state: directory for what the tool notes down."""
 
     directory: str
@@ -26,6 +27,7 @@ class Settings:
     hostname: str = ""
     subaddress: Optional[str] = "+"
     antivirus: bool = True
+    relays: tuple[str, ...] = ()
     state: str = "/var/lib/hybridlab/mail"
 
 
@@ -35,7 +37,7 @@ def load(path: str = SETTINGS) -> Settings:
         raw = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ResourceError(f"{path}: there is no such file. Run playbooks/mail.yml first") from error
-    return Settings(**raw)
+    return Settings(**{**raw, "relays": tuple(raw.get("relays", ()))})
 
 
 def backup_target(path: str = BACKUP) -> str:

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import stat
 import subprocess
 import time
 from argparse import Namespace
@@ -23,6 +26,9 @@ from .settings import Settings
 
 QUOTA_ROWS = 10
 LOG_LINES = 200
+SIEVE_BYTES = 1024 * 1024
+# RFC 5228, 4.2; RFC 3894 (:copy)
+REDIRECT = re.compile(r"""\bredirect\s+(?::\w+\s+)*"([^"\s]+)\"""")
 # The head of a file of signatures begins ClamAV-VDB:<when it was built>:<version>:
 SIGNATURES = 'for file in /var/lib/clamav/*.c[lv]d; do [ -e "$file" ] && head -c 60 "$file" | tr "\\n" " " && echo ":$file"; done; true'
 
@@ -82,6 +88,24 @@ def _shown(value: Any) -> Any:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return "-" if value in (None, "") else value
+
+
+def sieve_script(directory: str, address: str) -> Path:
+    """The mailbox's active Sieve script (images/mail_dovecot/dovecot.conf)."""
+    local, _at, domain = address.rpartition("@")
+    return Path(directory) / "home" / domain / local / ".dovecot.sieve"
+
+
+def redirects(script: Path) -> list[str]:
+    """Where a script sends mail on to, as far as it names the addresses itself."""
+    try:
+        # Its owner may put anything there: a pipe would hang.
+        handle = os.open(script, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    with os.fdopen(handle, "rb") as stream:
+        text = stream.read(SIEVE_BYTES) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
+    return list(dict.fromkeys(REDIRECT.findall(text.decode("utf-8", "replace"))))
 
 
 def show_queue(server: Server, given: Namespace) -> str:
