@@ -14,6 +14,9 @@ from tests.integration.lab import Lab, fresh
 # Files are handed out in this order, so that the workers end together: the longest first, and those not named here after them.
 LONGEST_FIRST = (
     "test_mail",
+    "test_mail_operation",
+    "test_mail_judges",
+    "test_mail_scan_real",
     "test_faults",
     "test_guest_faults",
     "test_published_ports",

@@ -46,18 +46,18 @@ def settings(backup: Backup, docker: Optional[Docker], workloads: Sequence[Workl
         "paths": list(backup.paths),
         "configuration": list(CONFIGURATION),
         "skip": list(backup.skip_volumes),
-        "services": [_service(service, known.get(service.workload or "")) for service in backup.services],
+        "services": [_service(service, known.get(service.workload or ""), backup.skip_volumes) for service in backup.services],
     }
 
 
-def _service(service: BackupService, workload: Optional[Workload]) -> dict[str, Any]:
+def _service(service: BackupService, workload: Optional[Workload], skipped: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": service.name, "quiesce": service.quiesce, "stop_seconds": service.stop_seconds, "paths": list(service.paths)}
     volumes = service.volumes
     if workload is not None:
         row["swarm"] = full_name(workload.stack, workload.name)
         if volumes is None:
             named = [volume.source for volume in workload.volumes if not volume.source.startswith("/")]
-            volumes = tuple(full_name(workload.stack, source) for source in named)
+            volumes = tuple(name for name in (full_name(workload.stack, source) for source in named) if name not in skipped)
     if service.container is not None:
         row["container"] = service.container
     dumped = () if service.dump is None else service.dump.volumes

@@ -48,6 +48,11 @@ def test_a_service_has_the_names_that_its_workload_has_in_the_engine() -> None:
     assert (row["swarm"], row["volumes"], row["dumped"], row["quiesce"]) == ("demo_web", ["demo_notes"], [], "pause")
 
 
+def test_a_volume_that_is_skipped_is_none_of_its_service() -> None:
+    found = settings({"services": [{"name": "web", "workload": "web"}], "skip_volumes": ["demo_notes"]})["settings"]
+    assert (found["services"][0]["volumes"], found["skip"]) == ([], ["demo_notes"])
+
+
 def test_a_volume_that_a_dump_stands_for_is_not_copied() -> None:
     (row,) = settings({"services": [MARIADB]})["settings"]["services"]
 
