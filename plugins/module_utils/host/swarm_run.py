@@ -10,10 +10,10 @@ from typing import Any, Optional
 
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.rollout import Goal, needs_wait, resumed
 from ansible_collections.hybridlab.platform.plugins.module_utils.core.swarm_declare import Declared
-from ansible_collections.hybridlab.platform.plugins.module_utils.core.swarm_plan import CREATE, REMOVE, SERVICE, UPDATE, Found, Plan, Step
+from ansible_collections.hybridlab.platform.plugins.module_utils.core.swarm_plan import CREATE, NETWORK, REMOVE, SERVICE, UPDATE, Found, Plan, Step
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.engine_api import Engine
 from ansible_collections.hybridlab.platform.plugins.module_utils.host.swarm import Applier
-from ansible_collections.hybridlab.platform.plugins.module_utils.host.swarm_wait import failed_before, hider, wait_for, wait_gone
+from ansible_collections.hybridlab.platform.plugins.module_utils.host.swarm_wait import failed_before, hider, wait_for, wait_gone, wait_networks_gone
 
 # Beyond a task's own time to end, which is a setting of its workload.
 _GONE_SECONDS = 30
@@ -42,6 +42,7 @@ def run(engine: Engine, declared: Declared, found: Found, planned: Plan, values:
             wait_gone(engine, removed, _stop_seconds(found, removed) + _GONE_SECONDS)
             removed = []
         applier.apply(step)
+    wait_networks_gone(engine, [step.name for step in going if step.kind == NETWORK], _GONE_SECONDS)
     return []
 
 

@@ -91,6 +91,19 @@ def wait_gone(engine: Engine, services: Iterable[str], deadline: float) -> None:
             time.sleep(_PAUSE)
 
 
+def wait_networks_gone(engine: Engine, names: Iterable[str], deadline: float) -> None:
+    """Until the engine lists none of the removed networks: it lets one go with the last that was attached. ResourceError after ``deadline`` seconds."""
+    wanted = set(names)
+    end = time.monotonic() + deadline
+    while wanted:
+        wanted &= {str(item.get("Name")) for item in engine.get("/networks")}
+        if wanted and time.monotonic() > end:
+            left = ", ".join(sorted(wanted))
+            raise ResourceError(f"{left}: removed, yet the engine still lists it after {deadline:.0f} s. See: docker network inspect. Run again then.")
+        if wanted:
+            time.sleep(_PAUSE)
+
+
 def _output(engine: Engine, task: Mapping[str, Any]) -> str:
     """The last lines of a task, and of its health check; empty where it ran on another node, or never did."""
     status: Mapping[str, Any] = (task.get("Status") or {}).get("ContainerStatus") or {}

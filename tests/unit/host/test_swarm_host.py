@@ -100,6 +100,16 @@ def test_a_removed_service_whose_task_does_not_end_is_not_waited_for_without_lim
         swarm_wait.wait_gone(engine, ["demo_web"], 0.05)
 
 
+def test_a_removed_network_is_waited_for(engine: Engine, script: Script) -> None:
+    there = (200, [{"Name": "demo_default"}, {"Name": "bridge"}])
+    script.on("GET /networks", there, there, (200, [{"Name": "bridge"}]))
+    swarm_wait.wait_networks_gone(engine, ["demo_default"], 5)
+    assert len(script.calls) == 3
+    script.on("GET /networks", there)
+    with pytest.raises(ResourceError, match="demo_default: removed, yet the engine still lists it"):
+        swarm_wait.wait_networks_gone(engine, ["demo_default"], 0.05)
+
+
 def frame(text: str) -> bytes:
     data = text.encode()
     return b"\x01\x00\x00\x00" + len(data).to_bytes(4, "big") + data
