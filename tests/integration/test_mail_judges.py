@@ -78,9 +78,7 @@ def inside(host: MailHost) -> list[str]:
 # -- TLS -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("port", "starttls"), [(25, "smtp"), (587, "smtp"), (143, "imap"), (465, ""), (993, ""), (443, ""), (8443, "")], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("port", "starttls"), [(25, "smtp"), (587, "smtp"), (143, "imap"), (465, ""), (993, ""), (443, ""), (8443, "")], ids=str)
 def test_tls_is_sound_at_each_port(host: MailHost, ca: Path, port: int, starttls: str) -> None:
     name = host.mail.hostname
     assert tls_faults(inside(host), host.address, port, name, starttls) == []

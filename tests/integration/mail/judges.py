@@ -9,11 +9,11 @@ import hashlib
 import os
 import re
 import subprocess
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 SECONDS = 120
 # Ciphers that sslscan finds nothing to say against.
