@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+# Debian's python3-argon2: in the image alone, so the types of the checkout do not know it.
 from argon2 import PasswordHasher  # type: ignore[import-not-found,unused-ignore]
 from argon2.exceptions import InvalidHash, VerificationError  # type: ignore[import-not-found,unused-ignore]
 
